@@ -1,0 +1,25 @@
+# The commands of the README. Each sets up what it needs: .venv from requirements.lock, nothing else.
+.PHONY: setup demo up test lint
+PYTHON ?= python3
+BIN := .venv/bin
+
+setup: .venv/.ready
+
+.venv/.ready: requirements.lock pyproject.toml
+	@PYTHON=$(PYTHON) sh deploy/setup.sh
+
+demo: setup
+	@$(BIN)/python manage.py demo $(ARGS)
+
+up: setup
+	@$(BIN)/python manage.py up $(ARGS)
+
+test: setup
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/python manage.py makemigrations --check --dry-run
