@@ -87,6 +87,7 @@ STATIC_URL = "static/"
 WHITENOISE_USE_FINDERS = True
 
 SPENDWATCH = _env
+SPENDWATCH_CLICKHOUSE_DSN = _env.clickhouse_dsn
 
 CELERY_BROKER_URL = _env.celery_broker_url
 CELERY_TIMEZONE = "UTC"
