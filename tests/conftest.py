@@ -7,7 +7,9 @@ import pytest
 
 os.environ.setdefault("SPENDWATCH_DATA_DIR", tempfile.mkdtemp(prefix="spendwatch-test-"))
 
-pytest_plugins: list[str] = []
+pytest_plugins: list[str] = [
+    "tests.fixtures.services",
+]
 
 
 @pytest.fixture(autouse=True)
