@@ -12,6 +12,7 @@ import tempfile
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
@@ -31,6 +32,7 @@ class Env(BaseSettings):
     data_dir: Path = ROOT / ".data"
     debug: bool = False
     secret_key: str | None = Field(default=None, min_length=32)
+    secret_key_fallbacks: Annotated[tuple[str, ...], NoDecode] = ()
     allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ("localhost", "127.0.0.1", "[::1]")
     public_url: str | None = None
     https: bool = False
@@ -43,7 +45,7 @@ class Env(BaseSettings):
     broker_url: str | None = None
     log_level: str = "INFO"
 
-    @field_validator("allowed_hosts", mode="before")
+    @field_validator("allowed_hosts", "secret_key_fallbacks", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
@@ -53,10 +55,27 @@ class Env(BaseSettings):
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
+    @field_validator("public_url")
+    @classmethod
+    def _a_url(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).scheme not in ("http", "https") or not urlsplit(value).hostname):
+            raise ValueError("expected an address such as https://spend.example.com")
+        return value
+
+    @property
+    def local_host(self) -> str:
+        """The address under which this machine reaches what is bound to `bind`."""
+        return {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(self.bind, self.bind)  # noqa: S104
+
     @property
     def base_url(self) -> str:
         """Where people reach the web pages; no trailing slash."""
-        return (self.public_url or f"http://{self.bind}:{self.web_port}").rstrip("/")
+        return (self.public_url or f"http://{_in_url(self.local_host)}:{self.web_port}").rstrip("/")
+
+    @property
+    def ingest_url(self) -> str:
+        """Where apps on this machine send their spans: the SDK's SPENDWATCH_ENDPOINT; no trailing slash."""
+        return f"http://{_in_url(self.local_host)}:{self.ingest_port}"
 
     @property
     def embedded_store(self) -> bool:
@@ -78,7 +97,8 @@ class Env(BaseSettings):
         """SPENDWATCH_CLICKHOUSE, else the embedded store's."""
         if self.clickhouse is not None:
             return self.clickhouse
-        return f"http://spendwatch:{self.secret('store_password')}@{self.bind}:{self.store_port}/spendwatch"
+        # The store listens on loopback whatever `bind` says: only the processes of this machine talk to it.
+        return f"http://spendwatch:{self.secret('store_password')}@127.0.0.1:{self.store_port}/spendwatch"
 
     @cached_property
     def valkey_socket(self) -> Path:
@@ -110,6 +130,10 @@ class Env(BaseSettings):
                 f"expected to keep secrets in {path.parent}, found: {error.strerror}. "
                 "Make the folder writable for this user, or set SPENDWATCH_DATA_DIR to one that is."
             ) from error
+
+
+def _in_url(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
 
 
 def _make_secret(path: Path) -> None:

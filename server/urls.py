@@ -1,6 +1,10 @@
-"""The addresses of the web pages."""
+"""The addresses of the web pages. /healthz and /readyz are answered earlier, by server.health."""
 
 from django.contrib import admin
 from django.urls import path
+from django.views.generic import RedirectView
 
-urlpatterns = [path("admin/", admin.site.urls)]
+urlpatterns = [
+    path("", RedirectView.as_view(pattern_name="admin:index")),
+    path("admin/", admin.site.urls),
+]
