@@ -15,7 +15,7 @@ up: setup
 	@$(BIN)/python manage.py up $(ARGS)
 
 test: setup
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .
