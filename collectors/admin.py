@@ -1,5 +1,7 @@
 """The pages for projects and their tokens. A token's secret is shown once, in the message after it was issued."""
 
+# ruff: noqa: ARG002  # the signatures are Django's
+
 from typing import Any
 
 from django.contrib import admin, messages

@@ -43,9 +43,7 @@ class Project(models.Model):
         before = type(self).objects.filter(pk=self.pk).values_list("slug", flat=True).first() if self.pk else None
         if before is not None and before != self.slug:
             raise ValidationError(
-                {
-                    "slug": f'expected "{before}", found "{self.slug}". A slug stays for ever: make a new project instead.'
-                }
+                {"slug": f'expected "{before}", found "{self.slug}". A slug stays: make a new project instead.'}
             )
 
 

@@ -1,0 +1,217 @@
+"""Span -> LLMCall: spendwatch's own by spendwatch.semconv, others through the dialect table. Pure.
+
+A span that is not a call to a model gives None: it is none of our business. One that is but can't be right (no ids, no
+start) gives Rejected, so that its sender hears of it.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+
+from collectors.otlp.dialects import Dialect, dialect_of
+from collectors.otlp.providers import provider_name
+from collectors.otlp.spans import Rejected, Span
+from collectors.otlp.usage import Counts, count, usage
+from spendwatch import money, semconv
+from spendwatch.calls import TAG_NAMES, CallStatus, CostBasis, LLMCall, Tags
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+_AHEAD = timedelta(days=1)
+_MAX_SPAN_COST_USD = Decimal(1000)
+_ZERO_ID = "0"
+
+
+def read(span: Span, *, project: str, now: datetime) -> LLMCall | Rejected | None:
+    """The call that a span speaks of, tagged with the project it was sent for."""
+    own = span.scope == semconv.SCOPE_NAME and semconv.COST_BASIS in span.attributes
+    dialect: Dialect | None = None
+    operation: str | None = None
+    if not own:
+        dialect = dialect_of(span)
+        operation = dialect.operation(span) if dialect is not None else None
+        if operation is None:
+            return None
+    if len(span.trace_id) != 32 or not span.trace_id.strip(_ZERO_ID):
+        return Rejected("a span without a trace id of 16 bytes that are not all zero")
+    if len(span.span_id) != 16 or not span.span_id.strip(_ZERO_ID):
+        return Rejected("a span without a span id of 8 bytes that are not all zero")
+    started_at = _time(span.start_ns)
+    if started_at is None or not _EARLIEST <= started_at <= now + _AHEAD:
+        return Rejected(f"a span that starts {span.start_ns} ns after 1970, expected a time from 2020 to tomorrow")
+    # A clock that was set back during the call makes the end come first; the spend is true all the same.
+    duration_us = max(0, span.end_ns // 1000 - span.start_ns // 1000) if span.end_ns else 0
+    if dialect is None or operation is None:
+        try:
+            call = semconv.from_attributes(
+                span.attributes,
+                trace_id=span.trace_id,
+                span_id=span.span_id,
+                parent_span_id=span.parent_span_id,
+                started_at=started_at,
+                duration_us=duration_us,
+                resource=span.resource,
+            )
+        except KeyError as error:
+            return Rejected(f"a spendwatch span without {error.args[0]}")
+    else:
+        made = _foreign(span, dialect, operation, started_at, duration_us)
+        if made is None:
+            return Rejected(f"a {dialect.name} span that names neither a provider nor a known host")
+        call = made
+    return _with_resource(call, span.resource, project)
+
+
+def _time(nanoseconds: int) -> datetime | None:
+    try:
+        return _EPOCH + timedelta(microseconds=nanoseconds // 1000) if nanoseconds > 0 else None
+    except OverflowError:
+        return None
+
+
+def _with_resource(call: LLMCall, resource: Mapping[str, object], project: str) -> LLMCall:
+    """The call with what its process says of itself as default tags, and the token's project whatever it says."""
+    tags = {name: getattr(call.tags, name) or _text(resource.get(f"spendwatch.tags.{name}")) for name in TAG_NAMES}
+    tags["environment"] = (
+        tags["environment"]
+        or _text(resource.get("deployment.environment.name"))
+        or _text(resource.get("deployment.environment"))
+    )
+    attributes = call.attributes
+    if tags["project"] not in (None, project):
+        attributes = {**attributes, "tagged_project": str(tags["project"])}
+    tags["project"] = project
+    return replace(call, tags=Tags(**tags, extra=call.tags.extra), attributes=attributes)
+
+
+class _Facts:
+    """The attributes of a span under a dialect's names."""
+
+    def __init__(self, span: Span, dialect: Dialect) -> None:
+        self._attributes = span.attributes
+        self._names = dialect.names
+
+    def any(self, fact: str) -> object:
+        for name in self._names.get(fact, ()):
+            value = self._attributes.get(name)
+            if value is not None and value != "":
+                return value
+        return None
+
+    def text(self, fact: str) -> str | None:
+        return _text(self.any(fact))
+
+    def count(self, fact: str) -> int | None:
+        for name in self._names.get(fact, ()):
+            value = count(self._attributes.get(name))
+            if value is not None:
+                return value
+        return None
+
+
+def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime, duration_us: int) -> LLMCall | None:
+    facts = _Facts(span, dialect)
+    response_id = facts.text("response_id")
+    address = facts.text("server_address")
+    provider = provider_name(facts.text("provider_name"), address, response_id)
+    if provider is None:
+        return None
+    counts = Counts(
+        input=facts.count("input_tokens"),
+        output=facts.count("output_tokens"),
+        total=facts.count("total_tokens"),
+        cache_read=facts.count("cache_read"),
+        cache_write=facts.count("cache_write"),
+        reasoning=facts.count("reasoning"),
+        input_audio=facts.count("input_audio"),
+        output_audio=facts.count("output_audio"),
+        input_image=facts.count("input_image"),
+        output_image=facts.count("output_image"),
+    )
+    tokens, semantics = usage(counts, provider=provider, includes_cache=dialect.input_includes_cache)
+    attributes = {"usage_semantics": semantics} if semantics else {}
+    reported, listed = _costs(facts, dialect, bool(tokens.input_tokens or tokens.output_tokens), attributes)
+    error_type = facts.text("error_type")
+    chunk = facts.any("first_chunk_s")
+    chunk_ms = facts.any("first_chunk_ms")
+    return LLMCall(
+        trace_id=span.trace_id,
+        span_id=span.span_id,
+        parent_span_id=span.parent_span_id,
+        started_at=started_at,
+        duration_us=duration_us,
+        time_to_first_chunk_us=_microseconds(chunk, 1_000_000) or _microseconds(chunk_ms, 1000),
+        provider_name=provider,
+        operation_name=operation,
+        request_model=facts.text("request_model"),
+        response_model=facts.text("response_model"),
+        response_id=response_id,
+        server_address=address,
+        server_port=count(facts.any("server_port")),
+        usage=tokens,
+        reported_cost=reported,
+        listed_cost=listed,
+        cost_basis=CostBasis.REPORTED
+        if reported is not None
+        else CostBasis.UNPRICED
+        if listed is None
+        else CostBasis.LISTED,
+        service_tier=facts.text("service_tier"),
+        status=CallStatus.ERROR if span.failed or error_type else CallStatus.OK,
+        http_status=count(facts.any("http_status")),
+        error_type=error_type,
+        finish_reasons=_texts(facts.any("finish_reasons")),
+        streamed=facts.any("streamed") is True or "doStream" in span.name,
+        service_name=_text(span.resource.get(semconv.SERVICE_NAME)),
+        tags=Tags(
+            agent=facts.text("agent"),
+            session=facts.text("session"),
+            user=facts.text("user"),
+            environment=facts.text("environment"),
+        ),
+        attributes=attributes,
+        source=f"otlp:{dialect.name}",
+    )
+
+
+def _costs(
+    facts: _Facts, dialect: Dialect, has_tokens: bool, attributes: dict[str, str]
+) -> tuple[Decimal | None, Decimal | None]:
+    """(charged, estimated) in USD. A cost that can't be one is kept as an attribute, so that it can be looked into."""
+    said = facts.any("cost")
+    amount = money.parse_cost(said)
+    currency = facts.text("cost_currency")
+    if said is None:
+        return None, None
+    if amount is None or amount > _MAX_SPAN_COST_USD or currency not in (None, "USD"):
+        attributes["cost_rejected"] = f"{said} {currency or 'USD'}"[:100]
+        return None, None
+    charged = dialect.cost_is_charged or facts.text("cost_source") == "provider"
+    if amount == 0 and has_tokens and not dialect.cost_is_charged:
+        # An instrumentation writes 0 when it does not know the price. A model that is free is so by the price book.
+        return None, None
+    return (amount, None) if charged else (None, amount)
+
+
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) and value else None
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """A list of texts; some senders write it as JSON in one string, or one bare word."""
+    if isinstance(value, str):
+        if value.startswith("["):
+            try:
+                value = json.loads(value)
+            except (ValueError, RecursionError):
+                return ()
+        else:
+            return (value,)
+    return tuple(item for item in value if isinstance(item, str)) if isinstance(value, list) else ()
+
+
+def _microseconds(value: object, unit: int) -> int | None:
+    amount = money.parse(value)
+    return round(amount * unit) if amount is not None and 0 <= amount < 10**9 else None
