@@ -3,10 +3,8 @@
 Never here: anything that needs the network; that is `manage.py doctor`.
 """
 
-from collections.abc import Sequence
 from typing import Any
 
-from django.apps import AppConfig
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Tags, Warning, register
 
@@ -16,7 +14,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @register(Tags.security)
-def reachable_from_outside(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+def reachable_from_outside(**_: Any) -> list[CheckMessage]:
     """The service listens beyond this machine: is the rest of the set-up made for that?"""
     env: Env = settings.SPENDWATCH
     found: list[CheckMessage] = []
@@ -44,7 +42,7 @@ def reachable_from_outside(app_configs: Sequence[AppConfig] | None = None, **_: 
 
 
 @register(Tags.security)
-def addresses_agree(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+def addresses_agree(**_: Any) -> list[CheckMessage]:
     """https is promised: the public address must say so too, or no form could be sent."""
     env: Env = settings.SPENDWATCH
     if env.https and env.public_url and not env.public_url.startswith("https://"):
@@ -59,7 +57,7 @@ def addresses_agree(app_configs: Sequence[AppConfig] | None = None, **_: Any) ->
 
 
 @register(Tags.security, deploy=True)
-def secret_from_environment(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+def secret_from_environment(**_: Any) -> list[CheckMessage]:
     """Several machines share one database: they must share one secret key, which a data folder can't give them."""
     env: Env = settings.SPENDWATCH
     if env.database_url and env.secret_key is None:
@@ -76,7 +74,7 @@ def secret_from_environment(app_configs: Sequence[AppConfig] | None = None, **_:
 
 
 @register(Tags.database)
-def known_database(app_configs: Sequence[AppConfig] | None = None, **_: Any) -> list[CheckMessage]:
+def known_database(**_: Any) -> list[CheckMessage]:
     """Only SQLite and PostgreSQL are tested."""
     engine = settings.DATABASES["default"]["ENGINE"]
     if engine.rpartition(".")[2] not in ("sqlite3", "postgresql"):

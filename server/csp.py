@@ -12,7 +12,7 @@ from django.http.response import HttpResponseBase
 ADMIN_ADDITIONS = {"script-src": ["'unsafe-eval'"], "style-src": ["'unsafe-inline'"]}
 
 
-class ContentSecurityPolicy(CSPMiddleware):  # type: ignore[misc]  # django-csp ships no types
+class ContentSecurityPolicy(CSPMiddleware):
     """django-csp's middleware, with the additions for the admin's pages."""
 
     def get_policy_parts(

@@ -11,7 +11,7 @@ import secrets
 import tempfile
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator
@@ -44,6 +44,8 @@ class Env(BaseSettings):
     clickhouse: str | None = None
     broker_url: str | None = None
     log_level: str = "INFO"
+    supervised: bool = False
+    """Set by the supervisor for the processes it starts."""
 
     @field_validator("allowed_hosts", "secret_key_fallbacks", mode="before")
     @classmethod
@@ -114,6 +116,19 @@ class Env(BaseSettings):
     def celery_broker_url(self) -> str:
         """SPENDWATCH_BROKER_URL, else the bundled Valkey's."""
         return self.broker_url or f"redis+socket://{self.valkey_socket}"
+
+    def with_values(self, **values: object) -> Self:
+        """The same settings with some of them replaced; nothing derived from the old ones is kept."""
+        return type(self)(**{name: getattr(self, name) for name in type(self).model_fields} | values)
+
+    def as_environment(self) -> dict[str, str]:
+        """These settings as the variables another process reads them from."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"SPENDWATCH_{name.upper()}": ",".join(value) if isinstance(value, tuple) else str(value)
+            for name, value in values.items()
+            if value is not None
+        }
 
     def secret(self, name: str) -> str:
         """A random secret kept in data_dir/secrets/<name>, mode 0600; made when it is asked for the first time.
