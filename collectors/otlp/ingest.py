@@ -221,7 +221,7 @@ class Ingest:
             status, message = 400, str(error)
         raise _RefusedError(answers.failed(status, content_type, message))
 
-    async def _commit(self, committer: Committer, reading: _Reading, content_type: str) -> Answer:
+    async def _commit(self, committer: Committer, reading: Reading, content_type: str) -> Answer:
         metrics = self.metrics
         metrics.received += reading.received
         metrics.ignored += reading.ignored

@@ -21,12 +21,12 @@ _TODO = "See opentelemetry.io/docs/specs/otlp, or send protobuf with content-typ
 
 
 class _ScopeSpans(msgspec.Struct):
-    scope: msgspec.Raw | None = None
+    scope: msgspec.Raw = msgspec.Raw(b"null")
     spans: list[msgspec.Raw] | None = None
 
 
 class _ResourceSpans(msgspec.Struct):
-    resource: msgspec.Raw | None = None
+    resource: msgspec.Raw = msgspec.Raw(b"null")
     scope_spans: list[_ScopeSpans] | None = None
     camel: list[_ScopeSpans] | None = msgspec.field(default=None, name="scopeSpans")
 
@@ -88,8 +88,8 @@ def _span(span: Any, scope: str, resource: dict[str, object], wanted: Wanted) ->
     )
 
 
-def _dict(raw: msgspec.Raw | None) -> dict[str, Any]:
-    return {} if raw is None else _object(msgspec.json.decode(raw))
+def _dict(raw: msgspec.Raw) -> dict[str, Any]:
+    return _object(msgspec.json.decode(raw))
 
 
 def _object(value: object) -> dict[str, Any]:

@@ -75,14 +75,14 @@ def usage(counts: Counts, *, provider: str, includes_cache: bool | None) -> tupl
 def _input_includes_cache(
     counts: Counts, given: int, cached: int, provider: str, dialect: bool | None
 ) -> tuple[bool, str]:
-    if cached > given:
-        return False, "more cached than input"
     if counts.total is not None:
         outputs = {counts.output or 0, (counts.output or 0) + (counts.reasoning or 0)}
         if counts.total - given in outputs:
             return True, "total"
         if counts.total - given - cached in outputs:
             return False, "total"
+    if cached > given:
+        return False, "more cached than input"
     if dialect is not None:
         return dialect, "dialect"
     return provider not in ADDITIVE_INPUT, "provider"
