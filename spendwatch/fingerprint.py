@@ -1,0 +1,417 @@
+"""Fingerprints of a call's content: keyed hashes by which repetition can be seen, and the content can't.
+
+Equal content has equal prints, whichever wire format carried it; one changed character changes every exact print, and
+moves a simhash by a few of its 64 bits at most. The key belongs to an installation: without it a print says nothing,
+not even about a guessed text. What goes in is hashed and dropped; what comes out is hex, counts and one role.
+
+Exact prints are BLAKE2b of the text; of one longer than HEAD bytes, of its beginning, length and CRC-32, which still
+sees any change within four bytes. Only a request part of more than SAMPLED bytes is not read whole: see `_sampled`.
+"""
+
+import re
+from array import array
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from hashlib import blake2b
+from struct import pack
+from zlib import crc32
+
+import msgspec
+
+from spendwatch.calls import Fingerprint, ToolFingerprint
+
+HEAD = 8 * 1024
+SAMPLED = 128 * 1024
+NORMALISED_CHARACTERS = 2048
+"""How much of each end of a message goes into last_normalised."""
+
+SIMHASH_WORDS = 600
+_SIMHASH_BYTES = 8 * 1024
+_MAX_PENDING = 4096
+_MAX_ARGUMENTS = 24 * 1024
+_MAX_TOOLS = 128
+
+Text = str | bytes | memoryview
+"""Text as such, or its UTF-8 bytes."""
+
+
+@dataclass(slots=True)
+class Message:
+    """One message of a conversation, freed of its wire format.
+
+    role: system, user, assistant or tool (a message of tool results only). texts: its text parts. calls: tool calls,
+    (name, arguments as JSON). media: what stands for images, files, audio. is_error: what the format itself says of a
+    tool's result, None when it says nothing. raw: the whole message as it was sent, when it is too large to take apart.
+    """
+
+    role: str
+    texts: list[str] = field(default_factory=list)
+    calls: list[tuple[str, bytes]] = field(default_factory=list)
+    media: list[str] = field(default_factory=list)
+    is_error: bool | None = None
+    raw: memoryview | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PromptPrint:
+    """The request's half of a Fingerprint."""
+
+    system: str | None
+    prefix: str | None
+    last: str | None
+    last_role: str | None
+    last_simhash: str | None
+    last_length: int | None
+    last_is_error: bool | None
+    last_normalised: str | None
+    messages: int | None
+
+
+class Fingerprinter:
+    """Makes fingerprints under one key. Instances are immutable and may be shared between threads.
+
+    key: secret of the installation, any length but empty (ValueError).
+    """
+
+    def __init__(self, key: bytes) -> None:
+        if not key:
+            raise ValueError("a fingerprint key must not be empty; use 32 random bytes, the same for all processes")
+        long = blake2b(key, digest_size=64, person=b"spendwatch-print").digest()
+        self._keyed = blake2b(key=long[:32], digest_size=8)
+        self._seed = int.from_bytes(long[32:36], "little")
+        # Six odd 29-bit multipliers: a product of one with a CRC-32, three of them added, stays inside 63 bits.
+        self._factors = tuple(
+            int.from_bytes(long[36 + 4 * i : 40 + 4 * i], "little") >> 3 | 1 << 28 | 1 for i in range(6)
+        )
+
+    def exact(self, text: Text) -> str:
+        """The print of one text: 16 hex digits."""
+        data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        state = self._keyed.copy()
+        if len(data) <= HEAD:
+            state.update(data)
+        else:
+            state.update(data[:HEAD])
+            state.update(pack("<QI", len(data), crc32(data)))
+        return state.hexdigest()
+
+    def simhash(self, text: Text) -> str:
+        """The near-duplicate print: 64 bits over word trigrams (the first SIMHASH_WORDS words), as 16 hex digits.
+
+        Texts that differ in few words differ in few bits. No words: all zeros.
+        """
+        data = text[:_SIMHASH_BYTES].encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+        words = bytes(data[:_SIMHASH_BYTES]).lower().split()
+        if any(len(word) > 24 for word in words):
+            words = [piece for word in words for piece in _pieces(word)]
+        seed = self._seed
+        hashes = array("Q", [crc32(word, seed) for word in words[:SIMHASH_WORDS]])
+        if not hashes:
+            return "0" * 16
+        while len(hashes) < 3:
+            hashes.append(0)
+        return f"{_majority(self._trigrams(hashes), len(hashes) - 2):016x}"
+
+    def _trigrams(self, hashes: "array[int]") -> int:
+        """The 64-bit hashes of all runs of three words, as the lanes of one integer (and two lanes of rubbish)."""
+        lanes = int.from_bytes(hashes.tobytes(), "little")
+        a, b, c, d, e, f = self._factors
+        second, third = lanes >> 64, lanes >> 128
+        low = (lanes * a + second * b + third * c) >> 29 & _LOWER_HALVES
+        high = (lanes * d + second * e + third * f) >> 29 & _LOWER_HALVES
+        return low | high << 32
+
+    def normalised(self, text: str) -> str:
+        """The print of a text with numbers, clock times, durations, ids and temporary names masked."""
+        return self.exact(mask(text))
+
+    def prompt(
+        self,
+        *,
+        system: Sequence[str] = (),
+        prefix: Iterable[Text] = (),
+        last: Sequence[Message] = (),
+        messages: int | None = None,
+    ) -> PromptPrint:
+        """The prints of a request. last: its last messages, at most two, in order. prefix: all before the last, raw."""
+        if not last:
+            return PromptPrint(None, None, None, None, None, None, None, None, messages)
+        tail = last[-1]
+        if tail.raw is not None:
+            text = bytes(tail.raw[:HEAD]).decode("utf-8", "replace")
+            length = len(tail.raw)
+            ends = text[:NORMALISED_CHARACTERS]
+        else:
+            text = "\n".join(tail.texts)
+            length = len(text)
+            ends = text
+        return PromptPrint(
+            system=self.exact("\n".join(system)) if system else None,
+            prefix=self._prefix(prefix),
+            last=self._last(last),
+            last_role=tail.role,
+            last_simhash=self.simhash(text),
+            last_length=length,
+            last_is_error=tail.is_error if tail.is_error is not None else looks_like_error(ends),
+            last_normalised=self.normalised(ends),
+            messages=messages,
+        )
+
+    def _prefix(self, parts: Iterable[Text]) -> str | None:
+        state = self._keyed.copy()
+        empty = True
+        for part in parts:
+            empty = False
+            data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+            state.update(_sampled(data))
+        return None if empty else state.hexdigest()
+
+    def _last(self, messages: Sequence[Message]) -> str:
+        state = self._keyed.copy()
+        for message in messages:
+            if message.raw is not None:
+                state.update(_sampled(message.raw))
+                continue
+            said = [f"\x1e{message.role}"]
+            said += (f"\x1ft{text}" for text in message.texts)
+            said += (f"\x1fm{media}" for media in message.media)
+            for name, arguments in message.calls:
+                said.append(f"\x1fc{name}\x1f{canonical(arguments).decode('utf-8', 'replace')}")
+            state.update("".join(said).encode("utf-8", "surrogatepass"))
+        return state.hexdigest()
+
+    def reply(self) -> "ReplyPrint":
+        """What takes in a reply as it arrives."""
+        return ReplyPrint(self)
+
+    def combine(
+        self, prompt: PromptPrint | None, reply: "ReplyPrint | None", *, tool_names: bool
+    ) -> Fingerprint | None:
+        """The Fingerprint of a call from its two halves; None when neither has anything."""
+        said = reply.result(tool_names=tool_names) if reply is not None else None
+        if prompt is None:
+            return said
+        response = said or Fingerprint()
+        return Fingerprint(
+            system=prompt.system,
+            prefix=prompt.prefix,
+            last=prompt.last,
+            last_role=prompt.last_role,
+            last_simhash=prompt.last_simhash,
+            last_length=prompt.last_length,
+            last_is_error=prompt.last_is_error,
+            last_normalised=prompt.last_normalised,
+            messages=prompt.messages,
+            tools=response.tools,
+            response=response.response,
+            response_simhash=response.response_simhash,
+            response_length=response.response_length,
+        )
+
+
+class ReplyPrint:
+    """Takes in a reply piece by piece. Holds at most about 40 KiB, whatever the length."""
+
+    __slots__ = ("_by", "_calls", "_crc", "_head", "_length", "_pending", "_pending_length", "_room", "_size")
+
+    def __init__(self, by: Fingerprinter) -> None:
+        self._by = by
+        self._pending: list[str] = []
+        self._pending_length = 0
+        self._head = b""
+        self._crc = 0
+        self._size = 0
+        self._length = 0
+        self._calls: dict[object, _Call] = {}
+        self._room = _MAX_ARGUMENTS
+
+    def text(self, piece: str) -> None:
+        """The next piece of what the reply says."""
+        self._pending.append(piece)
+        self._pending_length += len(piece)
+        if self._pending_length > _MAX_PENDING or len(self._pending) > 512:
+            self._flush()
+
+    def _flush(self) -> None:
+        text = "".join(self._pending)
+        self._pending = []
+        self._pending_length = 0
+        self._length += len(text)
+        self._add(text.encode("utf-8", "surrogatepass"))
+
+    def _add(self, data: bytes) -> None:
+        self._crc = crc32(data, self._crc)
+        if self._size < HEAD:
+            self._head += data[: HEAD - self._size]
+        self._size += len(data)
+
+    def call(self, key: object, name: str | None, arguments: str | bytes | None) -> None:
+        """A tool call, or the next piece of its arguments. key: what tells it from other calls of the reply."""
+        call = self._calls.get(key)
+        if call is None:
+            if len(self._calls) >= _MAX_TOOLS:
+                return
+            call = self._calls[key] = _Call()
+        if name and not call.name:
+            call.name = name
+        if arguments:
+            data = arguments.encode("utf-8", "surrogatepass") if isinstance(arguments, str) else arguments
+            call.crc = crc32(data, call.crc)
+            call.size += len(data)
+            if len(data) <= self._room:
+                call.arguments.append(data)
+                self._room -= len(data)
+            else:
+                call.whole = False
+
+    def result(self, *, tool_names: bool) -> Fingerprint | None:
+        """The prints; None when the reply said nothing and asked for nothing."""
+        self._flush()
+        tools = []
+        for call in self._calls.values():
+            arguments = b"".join(call.arguments)
+            if call.whole:
+                arguments = canonical(arguments)
+                exact = self._by.exact(arguments)
+            else:
+                exact = self._by.exact(arguments[:HEAD] + pack("<QI", call.size, call.crc))
+            tools.append(
+                ToolFingerprint(
+                    name=call.name if tool_names else "",
+                    arguments=exact,
+                    arguments_simhash=self._by.simhash(arguments),
+                )
+            )
+            said = b"\x1e" + call.name.encode("utf-8", "surrogatepass") + b"\x1f" + arguments
+            self._length += len(said) - 2
+            self._add(said)
+        if not self._size:
+            return None
+        # The same as exact() of the whole text would give.
+        state = self._by._keyed.copy()
+        state.update(self._head)
+        if self._size > HEAD:
+            state.update(pack("<QI", self._size, self._crc))
+        return Fingerprint(
+            tools=tuple(tools),
+            response=state.hexdigest(),
+            response_simhash=self._by.simhash(self._head),
+            response_length=self._length,
+        )
+
+
+class _Call:
+    __slots__ = ("arguments", "crc", "name", "size", "whole")
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.arguments: list[bytes] = []
+        self.crc = 0
+        self.size = 0
+        self.whole = True
+
+
+def canonical(arguments: bytes) -> bytes:
+    """JSON with sorted keys and no white space; anything else as it is."""
+    try:
+        return msgspec.json.encode(msgspec.json.decode(arguments), order="deterministic")
+    except (msgspec.MsgspecError, UnicodeError, RecursionError):
+        return arguments
+
+
+_ERROR = re.compile(
+    r"\b(?:errors?|exceptions?|traceback|fatal|errno|failed|failure|panic(?:ked)?|denied|refused|timed out"
+    r"|not found|no such file|unauthorized|forbidden|unprocessable)\b|\w(?:Error|Exception)\b",
+    re.IGNORECASE,
+)
+
+
+def looks_like_error(text: str) -> bool:
+    """Whether a message reads like a failure, judged by its first and last 400 characters."""
+    if len(text) > 800:
+        text = f"{text[:400]}\n{text[-400:]}"
+    return _ERROR.search(text) is not None
+
+
+# What changes from one repetition to the next without meaning anything: temporary paths and names, uuids, and any word
+# that begins with letters and goes on with a digit (numbers, clock times, durations, hashes, counters). Each branch
+# can start at a word's beginning only, which keeps the search linear.
+_CHANGING = re.compile(
+    r"(?:/tmp/|/var/folders/|\\temp\\)[^\s'\"]*"
+    r"|(?<!\w)tmp[\w.\-]{6,12}"
+    r"|(?<!\w)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+    r"|(?<!\w)[^\W\d]*\d[\w.:,\-]*",
+)
+
+
+def mask(text: str) -> str:
+    """The text in lower case, white space squeezed, each changing part as "#"; the two ends of a long one."""
+    if len(text) > 2 * NORMALISED_CHARACTERS:
+        text = f"{text[:NORMALISED_CHARACTERS]}\x1f{text[-NORMALISED_CHARACTERS:]}"
+    return " ".join(_CHANGING.sub("#", text.lower()).split())
+
+
+def _sampled(data: bytes | memoryview) -> bytes:
+    """What stands for one part of a request: its length and CRC-32, beside its first HEAD bytes.
+
+    Of a part above SAMPLED bytes the CRC takes both ends (a quarter of SAMPLED each) and 64 evenly spread blocks: a
+    history of a megabyte would otherwise cost more than all the rest of watching the call. A change of its length, or
+    near its ends, is always seen; one that keeps the length may fall between the blocks.
+    """
+    size = len(data)
+    if size <= SAMPLED:
+        crc = crc32(data)
+    else:
+        view = memoryview(data)
+        end = SAMPLED // 4
+        crc = crc32(view[-end:], crc32(view[:end]))
+        step = (size - 2 * end) // 64
+        block = min(step, SAMPLED // 128)
+        for at in range(end, end + 64 * step, step):
+            crc = crc32(view[at : at + block], crc)
+    return bytes(data[:HEAD]) + pack("<QI", size, crc)
+
+
+def _pieces(word: bytes) -> list[bytes]:
+    """A long word in overlapping pieces: text without spaces (Chinese, Japanese, base64) has similar prints, too.
+
+    Steps of three bytes are steps of one character in the scripts that write without spaces.
+    """
+    return [word] if len(word) <= 24 else [word[at : at + 6] for at in range(0, len(word) - 3, 3)]
+
+
+_LOWER_HALVES = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * SIMHASH_WORDS, "little")
+_MASKS: dict[int, int] = {}
+
+
+def _majority(lanes: int, count: int) -> int:
+    """For each of 64 bit positions: whether it is set in more than half of the first `count` lanes.
+
+    Counts all 64 positions at once: the lanes are folded in halves, each position's count held in bit planes.
+    """
+    planes = [lanes & ((1 << 64 * count) - 1)]
+    width = 1 << (count - 1).bit_length()
+    while width > 1:
+        width //= 2
+        shift = 64 * width
+        mask = _MASKS.get(width)
+        if mask is None:
+            mask = _MASKS[width] = (1 << shift) - 1
+        carry = 0
+        folded = []
+        for plane in planes:
+            a, b = plane & mask, plane >> shift
+            either = a ^ b
+            folded.append(either ^ carry)
+            carry = a & b | carry & either
+        folded.append(carry)
+        planes = folded
+    half = count // 2
+    above, equal = 0, (1 << 64) - 1
+    for place in range(len(planes) - 1, -1, -1):
+        if half >> place & 1:
+            equal &= planes[place]
+        else:
+            above |= equal & planes[place]
+            equal &= ~planes[place]
+    return above

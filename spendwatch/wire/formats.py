@@ -1,0 +1,85 @@
+"""Which wire format an exchange speaks: the table of formats, and recognise().
+
+Decided by host, path and body shape, never by the program that calls. A known provider's host is enough together with
+a path; on an unknown host (a gateway, a server of one's own) the body must have the format's shape as well. Traffic
+that is no LLM's costs one look at the path's last part.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from spendwatch.wire import providers
+from spendwatch.wire.anthropic_messages import MessagesReader
+from spendwatch.wire.openai_chat import ChatReader, CompletionsReader
+from spendwatch.wire.reader import Reader, WireFormat
+from spendwatch.wire.reply import Request
+
+_LOOK = 64 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A wire format and what marks its requests.
+
+    path: how the path ends. marks: what a body to an unknown host must hold; header: a request header that settles it
+    as well. hosts: only at these providers, () for any. within: a further part of the path that must be there.
+    """
+
+    reader: type[Reader]
+    path: str
+    marks: tuple[bytes, ...] = ()
+    header: str | None = None
+    hosts: tuple[str, ...] = ()
+    within: str = ""
+
+
+# The last part of the path -> the formats that may stand there, the more particular one first.
+_KINDS: dict[str, tuple[Kind, ...]] = {
+    "completions": (
+        Kind(ChatReader, "/chat/completions", (b'"messages"',)),
+        Kind(CompletionsReader, "/completions", (b'"prompt"', b'"model"')),
+    ),
+    "chat": (Kind(ChatReader, "/v1/chat", hosts=("writer",)),),
+    "messages": (Kind(MessagesReader, "/messages", (b'"messages"', b'"max_tokens"'), header="anthropic-version"),),
+    "rawPredict": (Kind(MessagesReader, ":rawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
+    "streamRawPredict": (Kind(MessagesReader, ":streamRawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
+}
+
+
+def recognise(request: Request, hosts: Mapping[str, str | None]) -> WireFormat | None:
+    """The wire format of an exchange, None when it is no LLM call that we know.
+
+    hosts: "host" or "host:port" -> the provider's name, or None for a host that must never be looked at.
+    """
+    path = request.path
+    query = path.find("?")
+    if query >= 0:
+        path = path[:query]
+    kinds = _KINDS.get(path[max(path.rfind("/"), path.rfind(":")) + 1 :])
+    if kinds is None or request.method != "POST":
+        return None
+    provider: str | None = None
+    if hosts:
+        for name in (f"{request.host}:{request.port}", request.host):
+            if name in hosts:
+                provider = hosts[name]
+                if provider is None:
+                    return None
+                break
+    if provider is None:
+        provider = providers.from_host(request.host)
+    for kind in kinds:
+        if not path.endswith(kind.path) or kind.within not in path or (kind.hosts and provider not in kind.hosts):
+            continue
+        if provider is not None or (kind.header and kind.header in request.headers) or _has_shape(request.body, kind):
+            return WireFormat(kind.reader, provider)
+    return None
+
+
+def _has_shape(body: bytes | None, kind: Kind) -> bool:
+    """Whether a body looks like the format's; one that can't be seen counts as such on a telling path."""
+    if body is None:
+        return kind.path.count("/") > 1
+    if len(body) <= 2 * _LOOK:
+        return all(mark in body for mark in kind.marks)
+    return all(body.find(mark, 0, _LOOK) >= 0 or body.find(mark, len(body) - _LOOK) >= 0 for mark in kind.marks)

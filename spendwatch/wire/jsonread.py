@@ -1,0 +1,143 @@
+"""JSON as providers really send it: read fast when it has the expected shape, leniently when it has not.
+
+A Shape decodes only the members that its struct names. A member of an unexpected type counts as absent, and text that
+strict JSON refuses (a lone surrogate, bytes that are no UTF-8) is read all the same. Numbers with a point become
+Decimal, never float. Nothing here raises for any bytes.
+"""
+
+import json
+import types
+import typing
+from decimal import Decimal
+from typing import Any, Generic, TypeVar
+
+import msgspec
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_BOM = b"\xef\xbb\xbf"
+_ANY = msgspec.json.Decoder(float_hook=Decimal)
+
+
+class Shape(Generic[S]):
+    """The members wanted of one JSON object, as a struct whose fields all have defaults."""
+
+    def __init__(self, struct: type[S]) -> None:
+        self._struct = struct
+        self._decoder = msgspec.json.Decoder(struct, float_hook=Decimal)
+
+    def read(self, data: bytes) -> S | None:
+        """The struct, or None when the bytes are not one JSON object."""
+        try:
+            return self._decoder.decode(data)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            pass
+        loose = loads(data)
+        return _struct(self._struct, loose) if isinstance(loose, dict) else None
+
+
+def loads(data: bytes) -> Any:
+    """Any JSON value; None when the bytes are none. Byte order mark and white space around it are allowed."""
+    try:
+        return _ANY.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        pass
+    try:
+        # strict=False: control characters inside strings occur in hand-made replies.
+        return json.loads(
+            data.removeprefix(_BOM).decode("utf-8", "replace"), parse_float=_decimal, parse_constant=_none, strict=False
+        )
+    except (ValueError, RecursionError):
+        return None
+
+
+def tail_object(data: bytes, name: str) -> Any:
+    """The value of the last member `name` whose value is an object, cut out of JSON that is incomplete."""
+    text = data.decode("utf-8", "replace")
+    mark = f'"{name}"'
+    at = len(text)
+    for _ in range(8):
+        at = text.rfind(mark, 0, at)
+        if at < 0:
+            return None
+        rest = text[at + len(mark) :].lstrip(" \t\r\n:")
+        if rest.startswith("{"):
+            try:
+                value, _end = _LOOSE.raw_decode(rest)
+            except (ValueError, RecursionError):
+                continue
+            return value
+    return None
+
+
+def _decimal(text: str) -> Decimal | None:
+    value = Decimal(text)
+    return value if value.is_finite() else None
+
+
+def _none(_: str) -> None:
+    """NaN and Infinity: no number that a bill could hold."""
+
+
+_LOOSE = json.JSONDecoder(parse_float=_decimal, parse_constant=_none, strict=False)
+
+_HINTS: dict[type, dict[str, Any]] = {}
+
+
+def _struct(struct: type[S], values: dict[str, Any]) -> S:
+    hints = _HINTS.get(struct)
+    if hints is None:
+        hints = _HINTS[struct] = typing.get_type_hints(struct)
+    names = dict(zip(struct.__struct_fields__, struct.__struct_encode_fields__, strict=True))
+    found = {}
+    for field, hint in hints.items():
+        value = values.get(names[field])
+        if value is not None:
+            fits, fitted = _fit(hint, value)
+            if fits:
+                found[field] = fitted
+    return struct(**found)
+
+
+def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
+    """(True, the value as the hint wants it) or (False, None)."""
+    if hint is Any:
+        return True, value
+    if isinstance(hint, types.UnionType) or typing.get_origin(hint) is typing.Union:
+        for option in typing.get_args(hint):
+            fits, fitted = _fit(option, value)
+            if fits:
+                return True, fitted
+        return False, None
+    if typing.get_origin(hint) is list:
+        if not isinstance(value, list):
+            return False, None
+        (item,) = typing.get_args(hint)
+        return True, [fitted for fits, fitted in (_fit(item, v) for v in value) if fits]
+    if isinstance(hint, type):
+        if hint is msgspec.Raw:
+            return True, msgspec.Raw(json.dumps(value, default=str).encode())
+        if issubclass(hint, msgspec.Struct):
+            return (True, _struct(hint, value)) if isinstance(value, dict) else (False, None)
+        if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):
+            return True, value
+    return False, None
+
+
+def count(value: object) -> int | None:
+    """A number of tokens: a whole number of at least 0, also when written as 12.0; else None."""
+    if isinstance(value, bool):
+        return None
+    if isinstance(value, Decimal | float):
+        return int(value) if 0 <= value < 1e15 and value == int(value) else None
+    return value if isinstance(value, int) and 0 <= value < 1 << 50 else None
+
+
+def text(value: object) -> str | None:
+    """A non-empty string, else None."""
+    return value if isinstance(value, str) and value else None
+
+
+def mapping(value: object) -> dict[str, Any]:
+    """The object, or an empty one when the value is none."""
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,221 @@
+"""OpenAI's chat completions and the many that copy them, plain and streamed, with what the copies add.
+
+The last usage of a stream wins (some repeat a running total), wherever it stands: on its own chunk, on the finishing
+one, inside a choice (Moonshot), under x_groq. A stream is over at [DONE], or, for servers that send none, once a
+choice is finished and the usage has come. Legacy completions are the same with `text` for a message.
+"""
+
+from typing import Any
+
+import msgspec
+
+from spendwatch import money
+from spendwatch.wire import conversation
+from spendwatch.wire.jsonread import Shape, loads, mapping, tail_object, text
+from spendwatch.wire.reader import MAX_ERROR_EVENTS, Reader
+from spendwatch.wire.requests import read_body
+from spendwatch.wire.usage import read_openai
+
+_MAX_CHOICES = 128
+_MAX_TOOLS = 256
+
+
+class Function(msgspec.Struct):
+    """The function of a tool call."""
+
+    name: str | None = None
+    arguments: Any = None
+
+
+class ToolCall(msgspec.Struct):
+    """A tool call, or the next piece of one."""
+
+    index: int | None = None
+    id: Any = None
+    function: Function | None = None
+    custom: Any = None
+
+
+class Said(msgspec.Struct):
+    """A message or a delta."""
+
+    content: Any = None
+    refusal: Any = None
+    tool_calls: list[ToolCall] | None = None
+    function_call: Function | None = None
+
+
+class Choice(msgspec.Struct):
+    """One choice of a completion or chunk."""
+
+    index: int | None = None
+    message: Said | None = None
+    delta: Said | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+    usage: Any = None
+
+
+class Completion(msgspec.Struct):
+    """A whole completion, or one chunk of a streamed one."""
+
+    id: str | None = None
+    model: str | None = None
+    choices: list[Choice] | None = None
+    usage: Any = None
+    provider: str | None = None
+    service_tier: str | None = None
+    system_fingerprint: str | None = None
+    error: Any = None
+    x_groq: Any = None
+    cost: Any = None
+    base_resp: Any = None
+    timings: Any = None
+
+
+_SHAPE = Shape(Completion)
+
+
+class ChatReader(Reader):
+    """Reads one chat (or legacy text) completion."""
+
+    wire_format = "openai_chat"
+
+    def read_request(self) -> None:
+        asked = read_body(self.request.body, self.request.headers.get("content-type", ""))
+        self.request_model = asked.model or deployment(self.request.path)
+        self.asked_for_stream = asked.stream
+        if self.fingerprints is not None:
+            self.prompt = conversation.chat_prompt(asked, self.fingerprints)
+        self._choices = 0
+        self._usage: Any = None
+        self._errors = 0
+
+    def document(self, data: bytes) -> None:
+        completion = _SHAPE.read(data)
+        if completion is None:
+            self._usage = tail_object(data, "usage")
+            if self.note is None:
+                self.note = f"reply is no JSON object ({len(data)} bytes)"
+            return
+        self._take(completion, whole=True)
+
+    def event(self, name: bytes, data: bytes) -> None:
+        if data == b"[DONE]":
+            self.ended = True
+            return
+        completion = _SHAPE.read(data)
+        if completion is not None:
+            self._take(completion, whole=False)
+            if name == b"error" and self.error is None:
+                self.read_error({"error": loads(data)})
+        else:
+            usage = tail_object(data, "usage")
+            if usage is not None:
+                self._usage = usage
+            elif name == b"error" and self._errors < MAX_ERROR_EVENTS:
+                self._errors += 1
+                self.error = (None, None)
+
+    def closing(self) -> None:
+        if self._usage is not None:
+            tally = read_openai(mapping(self._usage))
+            self.tally = tally
+        if self.finish_reasons and self._usage is not None:
+            self.ended = True
+        if self._choices > 1:
+            self.attributes["choice_count"] = str(self._choices)
+
+    def _take(self, completion: Completion, *, whole: bool) -> None:
+        if completion.id and self.response_id is None:
+            self.response_id = completion.id
+        if completion.model:
+            self.response_model = completion.model
+        if completion.provider:
+            self.serving_provider = completion.provider
+        if completion.service_tier:
+            self.service_tier = completion.service_tier
+        if completion.system_fingerprint:
+            self.system_fingerprint = completion.system_fingerprint
+        if completion.error:
+            self.read_error({"error": completion.error})
+        if completion.base_resp is not None:
+            self._base_response(mapping(completion.base_resp))
+        if completion.cost is not None:
+            # Venice puts the charge beside the usage.
+            cost = completion.cost.get("usd") if isinstance(completion.cost, dict) else completion.cost
+            self.cost = money.parse_cost(cost)
+        usage = completion.usage
+        if usage is None and completion.x_groq is not None:
+            usage = mapping(completion.x_groq).get("usage")
+            if mapping(completion.x_groq).get("error"):
+                self.read_error(completion.x_groq)
+        for choice in completion.choices or ():
+            self._choice(choice, whole=whole)
+            if usage is None and choice.usage is not None:
+                usage = choice.usage
+        if isinstance(usage, dict) and usage:
+            self._usage = usage
+
+    def _choice(self, choice: Choice, *, whole: bool) -> None:
+        index = choice.index if choice.index is not None else (self._choices if whole else 0)
+        if not 0 <= index < _MAX_CHOICES:
+            return
+        self._choices = max(self._choices, index + 1)
+        if choice.finish_reason:
+            self.finish_reasons[index] = choice.finish_reason
+        said = choice.delta or choice.message
+        if said is not None:
+            self._said(index, said, whole=whole)
+        if choice.text and index == 0 and self.said is not None:
+            self.said.text(choice.text)
+
+    def _said(self, choice: int, said: Said, *, whole: bool) -> None:
+        print_ = self.said if choice == 0 else None
+        if print_ is not None and said.content:
+            if isinstance(said.content, str):
+                print_.text(said.content)
+            else:
+                for piece in conversation.texts(said.content if isinstance(said.content, list) else []):
+                    print_.text(piece)
+        for place, call in enumerate(said.tool_calls or ()):
+            function = call.function
+            name = function.name if function is not None else text(mapping(call.custom).get("name"))
+            arguments = function.arguments if function is not None else mapping(call.custom).get("input")
+            if name and len(self.tools) < _MAX_TOOLS:
+                self.tools.append(name)
+            if print_ is not None:
+                key = call.index if call.index is not None else (place if whole else call.id or place)
+                print_.call(key, name, arguments if isinstance(arguments, str) else _encoded(arguments))
+        function = said.function_call
+        if function is not None:
+            if function.name and len(self.tools) < _MAX_TOOLS:
+                self.tools.append(function.name)
+            if print_ is not None:
+                print_.call("function", function.name, _encoded(function.arguments))
+
+    def _base_response(self, base: dict[str, Any]) -> None:
+        """MiniMax answers 200 with an error inside."""
+        code = base.get("status_code")
+        if isinstance(code, int) and code:
+            self.error = (None, str(code))
+
+
+class CompletionsReader(ChatReader):
+    """Reads one legacy text completion."""
+
+    wire_format = "openai_completions"
+    operation_name = "text_completion"
+
+
+def _encoded(arguments: Any) -> str | bytes | None:
+    """Arguments as JSON text: some servers send them as an object."""
+    if arguments is None or isinstance(arguments, str):
+        return arguments
+    return msgspec.json.encode(arguments)
+
+
+def deployment(path: str) -> str | None:
+    """The deployment of an Azure path: all the model that such a request names."""
+    _, found, rest = path.partition("/deployments/")
+    return text(rest.partition("/")[0].partition("?")[0]) if found else None

@@ -1,0 +1,145 @@
+"""Server-sent events, split out of a byte stream that arrives in any pieces.
+
+Follows the WHATWG text: lines end in CRLF, CR or LF, a line that starts with a colon is a comment, several data lines
+make one event joined by LF, a blank line ends the event. Two liberties, both seen at providers: an event that the end
+of the stream cuts off is still handed out by `close` (the reader decides whether it is whole), and a comment or
+keep-alive may stand anywhere. Holds at most `limit` bytes of an unfinished event: of a longer one it keeps the two
+ends. Time is linear in the bytes, however small the pieces. Never here: JSON, the meaning of an event.
+"""
+
+from collections.abc import Iterator
+
+LIMIT = 48 * 1024
+_BOM = b"\xef\xbb\xbf"
+
+
+class Splitter:
+    """Feed it pieces; each call yields the events (name, data) that became whole."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._limit = limit
+        self._line = Clipped(limit)
+        self._name = b""
+        self._data: list[bytes] = []
+        self._size = 0
+        self._after_cr = False
+        self._started = False
+
+    def feed(self, piece: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """The events that this piece completes, in order."""
+        if self._after_cr and piece:
+            # The CR that ended the last piece was a line end of its own or the first half of a CRLF.
+            self._after_cr = False
+            if piece[:1] == b"\n":
+                piece = piece[1:]
+        if b"\r" in piece:
+            self._after_cr = piece[-1:] == b"\r"
+            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        lines = piece.split(b"\n")
+        last = len(lines) - 1
+        for at, line in enumerate(lines):
+            if at == last:
+                if line:
+                    self._line.add(line)
+                return
+            if self._line.length:
+                self._line.add(line)
+                line = self._line.take()
+            if not line:
+                if self._data:
+                    yield self._event()
+                self._name = b""
+            elif line.startswith(b"data:"):
+                self._add_data(line[6:] if line[5:6] == b" " else line[5:])
+            else:
+                self._field(line)
+
+    def close(self) -> Iterator[tuple[bytes, bytes]]:
+        """What the end of the stream leaves unfinished: at most one event, perhaps cut in its middle."""
+        if self._line.length:
+            self._field(self._line.take())
+        if self._data:
+            yield self._event()
+
+    def _field(self, line: bytes) -> None:
+        if not self._started:
+            self._started = True
+            line = line.removeprefix(_BOM)
+        name, _, value = line.partition(b":")
+        if name == b"data":
+            self._add_data(value.removeprefix(b" "))
+        elif name == b"event":
+            self._name = value.removeprefix(b" ")
+
+    def _add_data(self, value: bytes) -> None:
+        self._started = True
+        self._size += len(value)
+        self._data.append(value)
+        if len(self._data) > 1 and self._size > self._limit:
+            joined = Clipped(self._limit)
+            for part in self._data:
+                joined.add(part)
+                joined.add(b"\n")
+            self._data = [joined.take().removesuffix(b"\n")]
+            self._size = len(self._data[0])
+
+    def _event(self) -> tuple[bytes, bytes]:
+        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
+        self._data = []
+        self._size = 0
+        return self._name, data
+
+
+class Clipped:
+    """Bytes gathered up to a limit; of more than that, the first third of the limit and the last two."""
+
+    __slots__ = ("_head", "_limit", "_one", "_rest", "length")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._one = b""
+        self._rest: bytearray | None = None
+        self._head: bytes | None = None
+        self.length = 0
+        """How many bytes were added, kept or not."""
+
+    @property
+    def clipped(self) -> bool:
+        """Whether the middle is missing."""
+        return self._head is not None
+
+    def add(self, piece: bytes) -> None:
+        if not self.length:
+            # Most often one piece is all there is: keep a reference, not a copy.
+            self._one = piece
+        elif self._rest is None:
+            self._rest = bytearray(self._one)
+            self._rest += piece
+        else:
+            self._rest += piece
+        self.length += len(piece)
+        if self.length > self._limit:
+            self._clip()
+
+    def _clip(self) -> None:
+        if self._rest is None:
+            self._rest = bytearray(self._one)
+        if self._head is None:
+            self._head = bytes(self._rest[: self._limit // 3])
+            del self._rest[: self._limit // 3]
+        keep = self._limit - self._limit // 3
+        if len(self._rest) > 2 * keep:
+            del self._rest[:-keep]
+
+    def take(self) -> bytes:
+        """The bytes (the two ends when clipped), leaving this empty."""
+        if self._rest is None:
+            data = self._one
+        elif self._head is None:
+            data = bytes(self._rest)
+        else:
+            data = self._head + bytes(self._rest[-(self._limit - self._limit // 3) :])
+        self._one = b""
+        self._rest = self._head = None
+        self.length = 0
+        return data

@@ -1,0 +1,141 @@
+"""Token counts while a reply is read: one mutable tally, and the OpenAI-shaped usage object that most providers send.
+
+Totals include their parts (input: cache reads and writes; output: reasoning). A provider that leaves a part out of its
+total is found by its own arithmetic, never by its name, so that the next one of the kind is read right as well.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from decimal import Decimal
+from typing import Any
+
+from spendwatch import money
+from spendwatch.calls import TokenUsage
+from spendwatch.wire.jsonread import count, mapping
+
+XAI_TICK_EXPONENT = 10
+"""xAI reports cost in ticks, 10^10 to the dollar: docs.x.ai, "Cost tracking"."""
+
+
+@dataclass(slots=True)
+class Tally:
+    """The counts of a TokenUsage, plus what a usage object says beside them."""
+
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    total_tokens: int | None = None
+    cache_read_input_tokens: int | None = None
+    cache_write_input_tokens: int | None = None
+    cache_write_1h_input_tokens: int | None = None
+    reasoning_output_tokens: int | None = None
+    input_audio_tokens: int | None = None
+    output_audio_tokens: int | None = None
+    input_image_tokens: int | None = None
+    output_image_tokens: int | None = None
+    cache_write_5m_input_tokens: int | None = None
+    cost: Decimal | None = None
+    upstream_cost: Decimal | None = None
+    is_byok: bool | None = None
+    service_tier: str | None = None
+
+    def usage(self) -> TokenUsage:
+        return TokenUsage(**{f.name: getattr(self, f.name) for f in fields(TokenUsage)})
+
+
+def first_count(*values: object) -> int | None:
+    """The first of the values that is a token count."""
+    for value in values:
+        number = count(value)
+        if number is not None:
+            return number
+    return None
+
+
+def read_openai(usage: Mapping[str, Any]) -> Tally:
+    """An OpenAI-shaped usage object: chat, completions, responses, embeddings, images, transcriptions, rerank."""
+    tally = Tally()
+    details_in = mapping(
+        usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or usage.get("input_token_details")
+    )
+    details_out = mapping(
+        usage.get("completion_tokens_details")
+        or usage.get("output_tokens_details")
+        or usage.get("output_token_details")
+    )
+    tally.input_tokens = first_count(usage.get("prompt_tokens"), usage.get("input_tokens"))
+    tally.output_tokens = first_count(usage.get("completion_tokens"), usage.get("output_tokens"))
+    tally.total_tokens = count(usage.get("total_tokens"))
+    tally.cache_read_input_tokens = first_count(
+        details_in.get("cached_tokens"),
+        usage.get("prompt_cache_hit_tokens"),
+        usage.get("cache_read_input_tokens"),
+        usage.get("cached_tokens"),
+    )
+    _cache_writes(usage, details_in, tally)
+    tally.reasoning_output_tokens = first_count(details_out.get("reasoning_tokens"), usage.get("reasoning_tokens"))
+    tally.input_audio_tokens = count(details_in.get("audio_tokens"))
+    tally.output_audio_tokens = count(details_out.get("audio_tokens"))
+    tally.input_image_tokens = count(details_in.get("image_tokens"))
+    tally.output_image_tokens = count(details_out.get("image_tokens"))
+    _balance(tally)
+    read_cost(usage, tally)
+    tier = usage.get("service_tier")
+    tally.service_tier = tier if isinstance(tier, str) else None
+    return tally
+
+
+def _cache_writes(usage: Mapping[str, Any], details: Mapping[str, Any], tally: Tally) -> None:
+    lifetimes = mapping(usage.get("cache_creation") or details.get("cache_creation"))
+    tally.cache_write_5m_input_tokens = count(lifetimes.get("ephemeral_5m_input_tokens"))
+    tally.cache_write_1h_input_tokens = count(lifetimes.get("ephemeral_1h_input_tokens"))
+    tally.cache_write_input_tokens = first_count(
+        details.get("cache_write_tokens"),
+        details.get("cache_creation_input_tokens"),
+        details.get("cache_creation_tokens"),
+        usage.get("cache_creation_input_tokens"),
+        usage.get("cache_write_tokens"),
+    )
+    if tally.cache_write_input_tokens is None and lifetimes:
+        parts = [n for n in map(count, lifetimes.values()) if n is not None]
+        tally.cache_write_input_tokens = sum(parts) if parts else None
+
+
+def _balance(tally: Tally) -> None:
+    """Put right a total that leaves out one of its parts, when the stated grand total says which."""
+    total, given_in, given_out = tally.total_tokens, tally.input_tokens, tally.output_tokens
+    if total is None or given_in is None:
+        return
+    if given_out is None:
+        # Input alone makes an embedding's total; a reply that says more has the rest as its output.
+        if total > given_in or tally.reasoning_output_tokens is not None:
+            tally.output_tokens = max(total - given_in, 0)
+        return
+    missing = total - given_in - given_out
+    if missing <= 0:
+        return
+    if missing == tally.reasoning_output_tokens:
+        # xAI's chat: completion_tokens without the reasoning.
+        tally.output_tokens = given_out + missing
+    elif missing == tally.input_audio_tokens:
+        # Mistral: prompt_tokens without the audio.
+        tally.input_tokens = given_in + missing
+    elif not tally.reasoning_output_tokens and not tally.input_audio_tokens:
+        # Gemini's OpenAI-shaped endpoint: thoughts only in the grand total.
+        tally.output_tokens = given_out + missing
+
+
+def read_cost(usage: Mapping[str, Any], tally: Tally) -> None:
+    """What the usage object says was charged, in USD."""
+    cost = usage.get("cost")
+    if isinstance(cost, dict):
+        # Perplexity itemises.
+        cost = cost.get("total_cost")
+    if cost is None and usage.get("cost_in_usd_ticks") is not None:
+        ticks = money.parse(usage.get("cost_in_usd_ticks"))
+        cost = ticks.scaleb(-XAI_TICK_EXPONENT) if ticks is not None else None
+    if cost is None:
+        cost = mapping(usage.get("pydantic_ai_gateway")).get("cost_estimate")
+    tally.cost = money.parse_cost(cost)
+    tally.upstream_cost = money.parse_cost(mapping(usage.get("cost_details")).get("upstream_inference_cost"))
+    byok = usage.get("is_byok")
+    tally.is_byok = byok if isinstance(byok, bool) else None
