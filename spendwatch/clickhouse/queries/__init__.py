@@ -1,0 +1,33 @@
+"""The questions that spendwatch asks of ClickHouse: one named function each, typed answers, parameters only.
+
+Every function takes the Connection first and raises StoreError when ClickHouse can't answer. Windows are half-open and
+go by a call's start. Never here: decisions about the answers.
+"""
+
+from spendwatch.clickhouse.columns import StoredCall
+from spendwatch.clickhouse.queries.calls import call, calls_page, calls_received, cell_calls, distinct, unsettled
+from spendwatch.clickhouse.queries.cells import usage_cells
+from spendwatch.clickhouse.queries.freshness import last_received
+from spendwatch.clickhouse.queries.spend import spend, spend_by, spend_series
+from spendwatch.clickhouse.queries.types import CallsPage, SeriesPoint, Spend, SpendRow, Step, UsageCell
+
+__all__ = [
+    "CallsPage",
+    "SeriesPoint",
+    "Spend",
+    "SpendRow",
+    "Step",
+    "StoredCall",
+    "UsageCell",
+    "call",
+    "calls_page",
+    "calls_received",
+    "cell_calls",
+    "distinct",
+    "last_received",
+    "spend",
+    "spend_by",
+    "spend_series",
+    "unsettled",
+    "usage_cells",
+]

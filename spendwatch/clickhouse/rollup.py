@@ -1,0 +1,153 @@
+"""The roller: rebuilds the hourly sums of the hours whose calls changed, from the calls, whole hours at a time.
+
+A rebuild is a new generation of the hour. Its rows are written first and count only once one block in
+llm_calls_generations names them, so dying anywhere leaves the old sums in force; running twice, or two at once, changes
+nothing. Calls that two observers sent at the same moment, and that insert could not see together, are made one here.
+Never here: adding to sums (a resend would count twice).
+"""
+
+# ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters
+
+import secrets
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import reduce
+
+from clickhouse_connect.datatypes.registry import get_from_name
+
+from spendwatch.clickhouse import hourly
+from spendwatch.clickhouse.client import Connection
+from spendwatch.clickhouse.columns import StoredCall
+from spendwatch.clickhouse.merge import merge
+from spendwatch.clickhouse.rows import Identity, find, hours_parameter, identity, removal, replacement, write
+
+_MAX_HOURS = 200
+"""Hours in one INSERT: bounds its memory when a whole history is rebuilt."""
+_MAX_TWINS = 5_000
+_TWINS_WITHIN = timedelta(days=1)
+"""How far back a first pass searches for calls that were stored twice."""
+_AFRESH = timedelta(seconds=10)
+"""While an hour settles, it is rebuilt when a call came later than this before the last look, not at every pass."""
+_SETTLING = timedelta(seconds=hourly.SETTLING_S)
+
+_GENERATION_COLUMNS = {
+    "hour": get_from_name("DateTime('UTC')"),
+    "generation": get_from_name("UInt64"),
+    "rolled_through": get_from_name("DateTime64(3, 'UTC')"),
+    "provisional": get_from_name("UInt8"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class RollResult:
+    """What one pass did: the hours it rebuilt, the calls that it made one of, and how long it took."""
+
+    hours: int
+    joined: int
+    duration_s: float
+
+
+def roll(ch: Connection) -> RollResult:
+    """Bring the hourly sums up to date. Run it every few seconds. Raises StoreError; then run it again."""
+    began = time.monotonic()
+    mark = hourly.watermark(ch)
+    joined = _join_twins(ch, mark)
+    # The engine's clock, as for stored_at. What is visible from here on, this pass reads.
+    ((now_us,),) = ch.query("now", "SELECT toUnixTimestamp64Micro(now64(6))")
+    due = _due(ch, mark, datetime.fromtimestamp(now_us / 1_000_000, UTC))
+    if due:
+        # Larger for a later look; two passes that look in the same microsecond are told apart by chance.
+        generation = now_us * 4096 + secrets.randbelow(4096)
+        for provisional in (False, True):
+            hours = sorted(hour for hour, flag in due.items() if flag is provisional)
+            for start in range(0, len(hours), _MAX_HOURS):
+                _rebuild(ch, hours[start : start + _MAX_HOURS], generation, provisional)
+        _commit(ch, due, generation, now_us // 1000)
+    return RollResult(hours=len(due), joined=joined, duration_s=time.monotonic() - began)
+
+
+def _due(ch: Connection, mark: hourly.Watermark, now: datetime) -> dict[datetime, bool]:
+    """The hours to rebuild now, and whether each is still settling, so that it is sure to be rebuilt once more."""
+    stored = ch.query(
+        "changed_hours",
+        "SELECT toUnixTimestamp(toStartOfHour(started_at)) AS hour, toUnixTimestamp64Milli(max(stored_at)) "
+        "FROM llm_calls WHERE stored_at >= fromUnixTimestamp64Milli({safe:Int64}, 'UTC') GROUP BY hour",
+        {"safe": mark.safe_ms},
+    )
+    if not stored:
+        return {}
+    looks = ch.query(
+        "last_looks",
+        "SELECT toUnixTimestamp(hour), toUnixTimestamp64Milli(argMax(rolled_through, generation)) "
+        "FROM llm_calls_generations WHERE hour IN {hours:Array(DateTime('UTC'))} GROUP BY hour",
+        {"hours": hours_parameter(datetime.fromtimestamp(hour, UTC) for hour, _ in stored)},
+    )
+    last_look = {hour: datetime.fromtimestamp(ms / 1000, UTC) for hour, ms in looks}
+    due = {}
+    for hour, newest_ms in stored:
+        newest = datetime.fromtimestamp(newest_ms / 1000, UTC)
+        settling = newest >= now - _SETTLING
+        if settling and hour in last_look and newest < last_look[hour] - _AFRESH:
+            continue  # Nothing new since; its readers still go to the calls, and its last rebuild is to come.
+        due[datetime.fromtimestamp(hour, UTC)] = settling
+    return due
+
+
+def _rebuild(ch: Connection, hours: Sequence[datetime], generation: int, provisional: bool) -> None:
+    """Write the sums of these hours under a generation that nobody reads yet."""
+    dimensions = ", ".join(hourly.DIMENSIONS)
+    measures = ", ".join(hourly.MEASURES)
+    sums = ", ".join(f"{sql} AS sum_{name}" for name, sql in hourly.MEASURES.items())
+    ch.command(
+        "rebuild_hours",
+        f"INSERT INTO llm_calls_hourly (hour, generation, rolled_at, provisional, {dimensions}, {measures}) "
+        "SELECT toStartOfHour(started_at) AS started_hour, {generation:UInt64}, now(), {provisional:UInt8}, "
+        f"{dimensions}, {sums} FROM llm_calls FINAL "
+        f"WHERE toStartOfHour(started_at) IN {{hours:Array(DateTime('UTC'))}} GROUP BY started_hour, {dimensions}",
+        {"generation": generation, "provisional": int(provisional), "hours": hours_parameter(hours)},
+    )
+
+
+def _commit(ch: Connection, due: dict[datetime, bool], generation: int, looked_ms: int) -> None:
+    """Put the rebuilt hours in force, all at once. The line of hour 0 says up to where the calls were looked at."""
+    lines = [(int(hour.timestamp()), generation, looked_ms, int(settling)) for hour, settling in sorted(due.items())]
+    lines.append((0, generation, looked_ms, 0))
+    columns = list(_GENERATION_COLUMNS)
+    data = list(zip(*lines, strict=True))
+    ch.insert("commit_hours", "llm_calls_generations", columns, list(_GENERATION_COLUMNS.values()), data)
+
+
+def _join_twins(ch: Connection, mark: hourly.Watermark) -> int:
+    """Make one row of the rows that stand for one call under several sort keys; returns how many calls had them.
+
+    Two processes that store two observations of a call in the same moment can't see each other's. The earliest key
+    stays; it is written before the others are taken away, so a crash between leaves a call too many, never too few.
+    """
+    now = datetime.now(UTC)
+    since_ms = max(mark.safe_ms, int((now - _TWINS_WITHIN).timestamp() * 1000))
+    recent = "stored_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC') AND response_id != ''"
+    rows = ch.query(
+        "twins",
+        "SELECT call_id FROM llm_calls FINAL "
+        f"WHERE toStartOfHour(started_at) GLOBAL IN (SELECT toStartOfHour(started_at) FROM llm_calls WHERE {recent}) "
+        f"AND call_id GLOBAL IN (SELECT call_id FROM llm_calls WHERE {recent}) "
+        "GROUP BY call_id HAVING count() > 1 LIMIT {limit:UInt32}",
+        {"since": since_ms, "limit": _MAX_TWINS},
+    )
+    if not rows:
+        return 0
+    groups: defaultdict[Identity, list[StoredCall]] = defaultdict(list)
+    for stored in find(ch, [call_id for (call_id,) in rows]):
+        groups[identity(stored.call)].append(stored)
+    twins = [sorted(group, key=lambda s: (s.call.started_at, s.project)) for group in groups.values() if len(group) > 1]
+    kept, removed = [], []
+    for first, *others in twins:
+        together = reduce(merge, (other.priced() for other in others))
+        kept += replacement(first, together, received_at=max(other.received_at for other in others))
+        removed += [removal(other) for other in others]
+    write(ch, kept)
+    write(ch, removed)
+    return len(twins)

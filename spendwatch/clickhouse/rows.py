@@ -1,0 +1,180 @@
+"""Calls into llm_calls: columnar inserts that any retry, replay or second observer leaves exact.
+
+A call is one row, whoever sends it and however often. Before a batch is written, the calls of it that carry a reply's
+id are looked up; where a row of the same generation stands already, the two are merged field by field and the result
+takes that row's place, with a higher revision. What changes nothing is not written. Calls known only by their span
+repeat their sort key exactly, so the engine itself keeps one of them. Never here: SQL of questions, prices, retries.
+"""
+
+# ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from spendwatch.calls import LLMCall, PricedCall, call_id
+from spendwatch.clickhouse.client import Connection
+from spendwatch.clickhouse.columns import SELECT, TYPES, StoredCall, micros, normalise, read, values
+from spendwatch.clickhouse.merge import merge
+
+__all__ = ["insert", "merge"]
+
+TABLE = "llm_calls"
+MAX_BLOCK_ROWS = 50_000
+"""Bigger blocks cost gigabytes in the engine and bring nothing."""
+_MAX_IDS = 5_000
+"""Ids in one lookup: as text they must fit into the 128 KiB that a server takes for one parameter."""
+_SIGHT = timedelta(hours=1)
+"""How far apart in time two observers of one generation may place its start."""
+
+Identity = tuple[str, ...]
+Row = tuple[Any, ...]
+
+
+def insert(ch: Connection, calls: Sequence[PricedCall], *, received_at: datetime) -> None:
+    """Store the calls; returns after the commit. received_at: when the ingest got them, aware UTC.
+
+    Each block lies within one month, so that it is stored whole or not at all. Raises StoreError; then sending the same
+    calls again is safe and leaves the totals exact.
+    """
+    new = _merged_by_identity(normalise(call) for call in calls)
+    standing = _standing(ch, new)
+    rows: list[Row] = []
+    for key, call in new.items():
+        if key in standing:
+            rows += replacement(standing[key], call, received_at=received_at)
+        else:
+            rows.append(_first(call, received_at))
+    write(ch, rows)
+
+
+def identity(call: LLMCall) -> Identity:
+    """The ids behind call_id, to tell a hash collision from the same call."""
+    if call.response_id:
+        return call.provider_name, call.response_id
+    return call.trace_id, call.span_id, ""
+
+
+def replacement(standing: StoredCall, call: PricedCall, *, received_at: datetime) -> list[Row]:
+    """The rows to write so that the row that stands holds what the call adds to it; none when it adds nothing.
+
+    The row keeps its place: its sort key is the one under which the call was first stored.
+    """
+    old = standing.priced()
+    merged = merge(old, call)
+    tags = replace(merged.call.tags, project=standing.project or None)
+    merged = replace(merged, call=replace(merged.call, started_at=old.call.started_at, tags=tags))
+    if replace(merged, revision=old.revision) == old:
+        return []
+    revision = max(call.revision, old.revision + 1)
+    rows = []
+    if merged.call.tags.session != old.call.tags.session:
+        # In a cluster the session decides the shard: take the old row away there. On one node the row below comes to
+        # stand in the same place and replaces this one too.
+        rows.append(removal(standing, revision=revision))
+        revision += 1
+    rows.append(_row(merged, standing.project, revision, received_at))
+    return rows
+
+
+def removal(standing: StoredCall, *, revision: int | None = None) -> Row:
+    """The row that takes a row away. revision: above the standing one's; by default the next."""
+    above = standing.revision + 1 if revision is None else revision
+    return _row(standing, standing.project, above, standing.received_at, is_deleted=True)
+
+
+def write(ch: Connection, rows: Iterable[Row]) -> None:
+    """Insert finished rows, a block for each month and MAX_BLOCK_ROWS. Raises StoreError."""
+    for block in _blocks(rows):
+        ch.insert("insert", TABLE, list(TYPES), list(TYPES.values()), list(zip(*block, strict=True)))
+
+
+def hour_of(time: datetime) -> datetime:
+    """The start of the UTC hour that holds time."""
+    return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+
+
+def hours_parameter(hours: Iterable[datetime]) -> list[str]:
+    """Hours as an Array(DateTime('UTC')) parameter."""
+    return [hour.strftime("%Y-%m-%d %H:%M:%S") for hour in sorted(set(hours))]
+
+
+def _merged_by_identity(calls: Iterable[PricedCall]) -> dict[Identity, PricedCall]:
+    out: dict[Identity, PricedCall] = {}
+    for call in calls:
+        key = identity(call.call)
+        out[key] = merge(out[key], call) if key in out else call
+    return out
+
+
+def _first(call: PricedCall, received_at: datetime) -> Row:
+    """The row of a call that has none yet."""
+    return _row(call, call.call.tags.project or "", call.revision, received_at)
+
+
+def _row(call: PricedCall, project: str, revision: int, received_at: datetime, *, is_deleted: bool = False) -> Row:
+    return (
+        call_id(call.call),
+        revision,
+        int(is_deleted),
+        micros(call.call.started_at),
+        micros(received_at) // 1000,
+        project,
+        call.call.tags.session or "",
+        *values(call),
+    )
+
+
+def _standing(ch: Connection, calls: dict[Identity, PricedCall]) -> dict[Identity, StoredCall]:
+    """The rows that stand for these calls already, by identity. One query for a batch in which all calls are new."""
+    wanted = [call.call for call in calls.values() if call.call.response_id]
+    out: dict[Identity, StoredCall] = {}
+    for start in range(0, len(wanted), _MAX_IDS):
+        part = wanted[start : start + _MAX_IDS]
+        hours = {hour_of(call.started_at + shift) for call in part for shift in (-_SIGHT, timedelta(0), _SIGHT)}
+        for stored in find(ch, [call_id(call) for call in part], hours):
+            out[identity(stored.call)] = stored
+    return out
+
+
+def find(ch: Connection, ids: Sequence[int], hours: Iterable[datetime] | None = None) -> list[StoredCall]:
+    """The rows of these call ids, among the calls that started in these hours (None: whenever). Raises StoreError.
+
+    First only the narrow id column is read, by its index; whole rows are merged and read only where it has hits.
+    """
+    within = "toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} AND" if hours is not None else ""
+    parameters: dict[str, Any] = {"ids": list(ids)}
+    if hours is not None:
+        parameters["hours"] = hours_parameter(hours)
+    hits = ch.query(
+        "find_ids",
+        "SELECT DISTINCT call_id, toUnixTimestamp(toStartOfHour(started_at)) FROM llm_calls "
+        f"WHERE {within} call_id IN {{ids:Array(UInt64)}}",
+        parameters,
+    )
+    if not hits:
+        return []
+    rows = ch.query(
+        "find_rows",
+        f"SELECT {SELECT} FROM llm_calls FINAL "
+        "WHERE toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} AND call_id IN {ids:Array(UInt64)} "
+        "ORDER BY started_at, call_id",
+        {
+            "ids": sorted({call for call, _ in hits}),
+            "hours": hours_parameter(datetime.fromtimestamp(hour, UTC) for _, hour in hits),
+        },
+    )
+    return [read(found) for found in rows]
+
+
+def _blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
+    started_at = list(TYPES).index("started_at")
+    months: dict[tuple[int, int], list[Row]] = {}
+    for found in rows:
+        time = datetime.fromtimestamp(found[started_at] // 1_000_000, UTC)
+        months.setdefault((time.year, time.month), []).append(found)
+    for month in sorted(months):
+        block = months[month]
+        for start in range(0, len(block), MAX_BLOCK_ROWS):
+            yield block[start : start + MAX_BLOCK_ROWS]
