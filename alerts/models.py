@@ -14,7 +14,7 @@ from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.core.exceptions import ValidationError
-from django.core.validators import MinValueValidator
+from django.core.validators import MinValueValidator, URLValidator
 from django.db import models
 from django.urls import reverse
 from django.utils import timezone
@@ -44,7 +44,13 @@ class Channel(models.Model):
     slack_channel = models.CharField(
         max_length=100, blank=True, verbose_name="Slack channel id", help_text="Bot only: C0123456789."
     )
-    base_url = models.URLField(default=SLACK_API, verbose_name="Slack API address", help_text="Bot only.")
+    base_url = models.CharField(
+        max_length=200,
+        default=SLACK_API,
+        validators=[URLValidator(schemes=["http", "https"])],
+        verbose_name="Slack API address",
+        help_text="Bot only.",
+    )
     tells_loops = models.BooleanField(default=True, verbose_name="tells about runaway loops")
     active = models.BooleanField(default=True)
     broken_at = models.DateTimeField(null=True, blank=True, editable=False)
