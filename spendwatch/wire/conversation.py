@@ -30,16 +30,29 @@ def chat_prompt(asked: Asked, fingerprints: Fingerprinter) -> PromptPrint | None
     return fingerprints.prompt(system=_system(asked), prefix=_prefix(asked), last=last, messages=asked.count)
 
 
+def responses_prompt(asked: Asked, fingerprints: Fingerprinter) -> PromptPrint | None:
+    """The prints of a request to OpenAI's Responses API: `input` is a text or a list of items."""
+    if asked.last is not None or asked.messages:
+        return chat_prompt(asked, fingerprints)
+    given = loads(bytes(asked.parts["input"])) if "input" in asked.parts else None
+    if not isinstance(given, str):
+        return None
+    return fingerprints.prompt(
+        system=_system(asked), prefix=_prefix(asked), last=[Message(role="user", texts=[given])], messages=1
+    )
+
+
 def _loaded(raw: msgspec.Raw) -> dict[str, Any]:
     return mapping(loads(bytes(raw)))
 
 
 def _system(asked: Asked) -> list[str]:
     """The system prompt's texts: a member of its own, or the messages before the first one of the user."""
-    if "system" in asked.parts:
-        value = loads(bytes(asked.parts["system"]))
-        return texts(value if isinstance(value, list) else [value])
     found: list[str] = []
+    for name in ("system", "instructions"):
+        if name in asked.parts:
+            value = loads(bytes(asked.parts[name]))
+            found += texts(value if isinstance(value, list) else [value])
     opening = [asked.parts["first"]] if "first" in asked.parts else asked.messages[:4]
     for raw in opening:
         message = _loaded(raw)
@@ -51,7 +64,9 @@ def _system(asked: Asked) -> list[str]:
 
 
 def _prefix(asked: Asked) -> list[Text]:
-    parts: list[Text] = [memoryview(asked.parts[name]) for name in ("system", "tools") if name in asked.parts]
+    parts: list[Text] = [
+        memoryview(asked.parts[name]) for name in ("system", "instructions", "tools") if name in asked.parts
+    ]
     if asked.before is not None:
         parts.append(asked.before)
     elif len(asked.messages) > 1:
@@ -60,14 +75,21 @@ def _prefix(asked: Asked) -> list[Text]:
 
 
 def last_messages(messages: list[dict[str, Any]]) -> list[Message]:
-    """The last two messages; tool results in a row count as one, as one format sends them apart, the other together."""
+    """The last two messages.
+
+    Tool results in a row count as one, and so do an assistant's text and calls: some formats send them apart, others
+    together.
+    """
     found: list[Message] = []
     for value in reversed(messages):
         message = read_message(value)
-        if found and found[-1].role == message.role == "tool":
+        if not message.role:
+            continue
+        if found and found[-1].role == message.role and message.role in ("tool", "assistant"):
             kept = found[-1]
             kept.texts[:0] = message.texts
             kept.media[:0] = message.media
+            kept.calls[:0] = message.calls
             if kept.is_error is None:
                 kept.is_error = message.is_error
             continue
@@ -82,6 +104,15 @@ def read_message(value: dict[str, Any]) -> Message:
     """One message of OpenAI's or Anthropic's shape."""
     role = text(value.get("role")) or ""
     message = Message(role="system" if role == "developer" else role)
+    kind = value.get("type")
+    if not role and kind in ("function_call", "custom_tool_call"):
+        # The Responses API sends each call and each result as an item of its own.
+        message.role = "assistant"
+        _openai_call({"name": value.get("name"), "arguments": value.get("arguments") or value.get("input")}, message)
+        return message
+    if not role and kind in ("function_call_output", "custom_tool_call_output"):
+        _block(value, message)
+        return message
     content = value.get("content")
     if isinstance(content, str):
         if content:
@@ -120,7 +151,7 @@ def _block(block: Any, message: Message) -> None:
         return
     if kind == "tool_use":
         message.calls.append((text(part.get("name")) or "", msgspec.json.encode(part.get("input"))))
-    elif kind in ("tool_result", "function_call_output"):
+    elif kind in ("tool_result", "function_call_output", "custom_tool_call_output"):
         message.role = "tool"
         content = part.get("content", part.get("output"))
         for inner in content if isinstance(content, list) else [content]:

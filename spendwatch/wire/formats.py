@@ -9,10 +9,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spendwatch.wire import providers
+from spendwatch.wire.anthropic_complete import CompleteReader
 from spendwatch.wire.anthropic_messages import MessagesReader
+from spendwatch.wire.not_inference import BatchReader, CountTokensReader
 from spendwatch.wire.openai_chat import ChatReader, CompletionsReader
+from spendwatch.wire.openai_embeddings import EmbeddingsReader
+from spendwatch.wire.openai_images import ImagesReader
+from spendwatch.wire.openai_moderations import ModerationsReader
+from spendwatch.wire.openai_responses import ResponsesReader
+from spendwatch.wire.openai_speech import SpeechReader
+from spendwatch.wire.openai_transcription import TranscriptionReader
 from spendwatch.wire.reader import Reader, WireFormat
 from spendwatch.wire.reply import Request
+from spendwatch.wire.rerank import RerankReader
 
 _LOOK = 64 * 1024
 
@@ -40,9 +49,28 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
         Kind(CompletionsReader, "/completions", (b'"prompt"', b'"model"')),
     ),
     "chat": (Kind(ChatReader, "/v1/chat", hosts=("writer",)),),
+    "responses": (Kind(ResponsesReader, "/responses", (b'"input"', b'"model"')),),
+    "compact": (Kind(ResponsesReader, "/responses/compact", (b'"input"', b'"model"')),),
+    "embeddings": (Kind(EmbeddingsReader, "/embeddings", (b'"input"', b'"model"')),),
+    "rerank": (Kind(RerankReader, "/rerank", (b'"query"', b'"documents"')),),
+    "images": (Kind(ImagesReader, "/images", hosts=(providers.OPENROUTER,)),),
+    "generations": (Kind(ImagesReader, "/images/generations", (b'"prompt"', b'"model"')),),
+    "edits": (Kind(ImagesReader, "/images/edits", (b"prompt", b"model")),),
+    "transcriptions": (Kind(TranscriptionReader, "/audio/transcriptions", (b"file",)),),
+    "translations": (Kind(TranscriptionReader, "/audio/translations", (b"file",)),),
+    "stt": (Kind(TranscriptionReader, "/v1/stt", hosts=("x_ai",)),),
+    "speech": (Kind(SpeechReader, "/audio/speech", (b'"input"', b'"voice"')),),
+    "moderations": (Kind(ModerationsReader, "/moderations", (b'"input"', b'"model"')),),
     "messages": (Kind(MessagesReader, "/messages", (b'"messages"', b'"max_tokens"'), header="anthropic-version"),),
     "rawPredict": (Kind(MessagesReader, ":rawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
     "streamRawPredict": (Kind(MessagesReader, ":streamRawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
+    "complete": (Kind(CompleteReader, "/v1/complete", (b'"prompt"', b'"max_tokens_to_sample"')),),
+    "count_tokens": (Kind(CountTokensReader, "/messages/count_tokens", (b'"messages"',)),),
+    "input_tokens": (Kind(CountTokensReader, "/responses/input_tokens", (b'"input"',)),),
+    "batches": (
+        Kind(BatchReader, "/messages/batches", (b'"requests"',)),
+        Kind(BatchReader, "/v1/batches", (b'"input_file_id"',)),
+    ),
 }
 
 

@@ -207,7 +207,7 @@ class Reader:
         tally = self.tally
         is_error = self.status >= 400 or self.error is not None
         if self.note is None and not is_error and self.status and self.framing is Framing.OTHER and self._size:
-            self._unread()
+            self.unread()
         header_cost = self.headers.get("x-litellm-response-cost")
         cost = self.cost if self.cost is not None else tally.cost
         if cost is None and header_cost:
@@ -242,7 +242,7 @@ class Reader:
             note=self.note,
         )
 
-    def _unread(self) -> None:
+    def unread(self) -> None:
         """Called for a good reply that is neither JSON nor events; a format whose replies are media overrides it."""
         self.note = f"reply is neither JSON nor an event stream ({self._size} bytes)"
 

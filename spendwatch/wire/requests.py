@@ -54,17 +54,21 @@ class Asked:
 
 
 _SHAPE = Shape(Body)
+_RAWS = msgspec.json.Decoder(list[msgspec.Raw])
 _PARTS = ("system", "tools", "input", "instructions", "prompt")
 
 
-def read_body(body: bytes | None, content_type: str) -> Asked:
-    """What the body says; an empty Asked for one that is absent or not understood."""
+def read_body(body: bytes | None, content_type: str, history: str = "messages") -> Asked:
+    """What the body says; an empty Asked for one that is absent or not understood.
+
+    history: the member that holds the conversation as a list.
+    """
     if not body:
         return Asked()
     if "multipart/" in content_type:
         return Asked(model=_form_field(body, b"model"), stream=_form_field(body, b"stream") == "true")
     if len(body) > LARGE:
-        asked = _from_ends(body)
+        asked = _from_ends(body, history)
         if asked is not None:
             return asked
     read = _SHAPE.read(body)
@@ -75,7 +79,17 @@ def read_body(body: bytes | None, content_type: str) -> Asked:
         raw = getattr(read, name)
         if raw is not _NONE:
             asked.parts[name] = raw
+    if history != "messages" and history in asked.parts:
+        asked.messages = _items(asked.parts[history])
+        asked.count = len(asked.messages) or None
     return asked
+
+
+def _items(raw: msgspec.Raw) -> list[msgspec.Raw]:
+    try:
+        return _RAWS.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return []
 
 
 _FORM_VALUE = re.compile(rb'name="?(\w+)"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{0,256})')
@@ -97,18 +111,26 @@ def _form_field(body: bytes, name: bytes) -> str | None:
 _LOOSE = json.JSONDecoder(strict=False)
 _MESSAGE = re.compile(rb'\{\s*"(?:role|content|type|id|name|tool_call_id|tool_calls|refusal|status)"\s*:')
 _HUGE_MESSAGE = re.compile(rb'\{\s*"role"\s*:\s*"(?:user|tool|assistant|system|developer)"\s*,')
+_ITEMS = (
+    "message",
+    "function_call",
+    "function_call_output",
+    "reasoning",
+    "custom_tool_call",
+    "custom_tool_call_output",
+)
 _HOPS = 256
 _WANTED = 8
 
 
-def _from_ends(body: bytes) -> Asked | None:
+def _from_ends(body: bytes, history: str) -> Asked | None:
     """A large body read from its two ends, None when it isn't built as expected.
 
     {...small members..., "messages": [ ..., last ] , ...small members...}: what stands before the array must be a
     JSON object once it is closed, and so must what stands after it; the last messages must be whole JSON values that
     end exactly where the array does. Only a message too large to be parsed is taken on its looks.
     """
-    start = body.find(b'"messages"', 0, 4 * _TAIL)
+    start = body.find(f'"{history}"'.encode(), 0, 4 * _TAIL)
     opening = body.find(b"[", start, start + 32) if start >= 0 else -1
     if opening < 0:
         return None
@@ -197,6 +219,6 @@ def _message_before(body: bytes, opening: int, end: int) -> tuple[int, int] | No
             message = msgspec.json.decode(memoryview(body)[at:end])
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             continue
-        if isinstance(message, dict) and "role" in message:
+        if isinstance(message, dict) and ("role" in message or message.get("type") in _ITEMS):
             return at, end
     return None

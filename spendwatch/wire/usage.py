@@ -107,8 +107,8 @@ def _balance(tally: Tally) -> None:
         return
     if given_out is None:
         # Input alone makes an embedding's total; a reply that says more has the rest as its output.
-        if total > given_in or tally.reasoning_output_tokens is not None:
-            tally.output_tokens = max(total - given_in, 0)
+        if total > given_in:
+            tally.output_tokens = total - given_in
         return
     missing = total - given_in - given_out
     if missing <= 0:
