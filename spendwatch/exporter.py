@@ -1,0 +1,156 @@
+"""OTLP over HTTP: one POST of spans, and what the answer means for them.
+
+On the standard library's http.client, which no instrumentation traces, so that reporting a call never makes another.
+Never here: deciding when to send, keeping what was not taken (the shipper does both).
+"""
+
+import base64
+import gzip
+import http.client
+import ssl
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from enum import Enum
+from urllib.parse import unquote, urlsplit
+
+from spendwatch import otlp
+from spendwatch.config import Settings
+
+MAX_RETRY_AFTER_S = 600.0
+_MAX_ANSWER = 64 * 1024
+
+
+class Verdict(Enum):
+    """What to do with the spans of a request that has been tried."""
+
+    ACCEPTED = "accepted"
+    RETRY = "retry"
+    """Not now: try again, later and later."""
+    REFUSED = "refused"
+    """The receiver doesn't want us (token, address): keep everything, try rarely, say so."""
+    SMALLER = "smaller"
+    """Not as it is: too large or one of them unreadable. Halve it; a single one is given up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The end of one attempt. `text` says why, for the log; rejected: spans that a receiver left out."""
+
+    verdict: Verdict
+    text: str = ""
+    retry_after_s: float | None = None
+    rejected: int = 0
+
+
+class Exporter:
+    """Posts OTLP bodies to one address over one kept-open connection. Used by one thread at a time."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._parts = urlsplit(settings.url)
+        self._target = self._target_path()
+        self._connection: http.client.HTTPConnection | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it posts to, for messages."""
+        return self._settings.url
+
+    def post(self, body: bytes) -> Outcome:
+        """Send one ExportTraceServiceRequest. Never raises for what the network or the receiver does."""
+        headers = {**self._settings.headers, "content-type": "application/x-protobuf"}
+        if self._settings.gzip:
+            body = gzip.compress(body, 1)
+            headers["content-encoding"] = "gzip"
+        reused = self._connection is not None
+        try:
+            try:
+                return self._attempt(body, headers)
+            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+                # A receiver may close an idle connection at any time: on a used one that says nothing about today.
+                if not reused:
+                    raise
+                self.close()
+                return self._attempt(body, headers)
+        except (OSError, http.client.HTTPException) as exc:
+            self.close()
+            return Outcome(Verdict.RETRY, f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)
+
+    def close(self) -> None:
+        """Drop the connection, if there is one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def after_fork(self) -> None:
+        """In a forked child: the socket is the parent's."""
+        self.close()
+
+    def _attempt(self, body: bytes, headers: dict[str, str]) -> Outcome:
+        if self._connection is None:
+            self._connection = self._connect()
+        connection = self._connection
+        connection.request("POST", self._target, body=body, headers=headers)
+        response = connection.getresponse()
+        answer = response.read(_MAX_ANSWER)
+        if response.will_close or not response.isclosed():
+            self.close()
+        return judge(response.status, response.getheader("retry-after"), answer)
+
+    def _connect(self) -> http.client.HTTPConnection:
+        scheme, host = self._parts.scheme, self._parts.hostname or ""
+        port = self._parts.port or (443 if scheme == "https" else 80)
+        timeout = self._settings.timeout_s
+        # Imported here because it costs 20 ms, and only the background thread needs it.
+        from urllib.request import getproxies, proxy_bypass
+
+        proxy = None if proxy_bypass(host) else getproxies().get(scheme)
+        via = urlsplit(proxy if "//" in proxy else f"//{proxy}") if proxy else None
+        credentials = {}
+        if via is not None and via.username:
+            pair = f"{unquote(via.username)}:{unquote(via.password or '')}"
+            credentials["Proxy-Authorization"] = "Basic " + base64.b64encode(pair.encode()).decode()
+        if scheme == "https":
+            context = ssl.create_default_context(cafile=self._settings.certificate)
+            if via is None or not via.hostname:
+                return http.client.HTTPSConnection(host, port, timeout=timeout, context=context)
+            connection = http.client.HTTPSConnection(via.hostname, via.port or 80, timeout=timeout, context=context)
+            connection.set_tunnel(host, port, headers=credentials)
+            return connection
+        if via is None or not via.hostname:
+            self._target = self._target_path()
+            return http.client.HTTPConnection(host, port, timeout=timeout)
+        self._target = f"http://{self._parts.netloc}{self._target_path()}"
+        return http.client.HTTPConnection(via.hostname, via.port or 80, timeout=timeout)
+
+    def _target_path(self) -> str:
+        return self._parts.path + (f"?{self._parts.query}" if self._parts.query else "")
+
+
+def judge(status: int, retry_after: str | None, answer: bytes) -> Outcome:
+    """What an HTTP answer to an export means. By the OTLP specification, but that nothing is thrown away in haste."""
+    if 200 <= status < 300:
+        count, why = otlp.rejected(answer)
+        return Outcome(Verdict.ACCEPTED, why, rejected=count)
+    text = f"HTTP {status}"
+    if status in (408, 425, 429) or status >= 500:
+        return Outcome(Verdict.RETRY, text, retry_after_s=_retry_after(retry_after))
+    if status in (400, 413, 422):
+        return Outcome(Verdict.SMALLER, text)
+    return Outcome(Verdict.REFUSED, text)
+
+
+def _retry_after(value: str | None) -> float | None:
+    if value is None:
+        return None
+    value = value.strip()
+    if value.isdigit():
+        return min(float(value), MAX_RETRY_AFTER_S)
+    try:
+        moment = parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    from datetime import UTC, datetime
+
+    seconds = (moment - datetime.now(UTC)).total_seconds() if moment.tzinfo else 0.0
+    return min(max(seconds, 0.0), MAX_RETRY_AFTER_S)

@@ -1,0 +1,143 @@
+"""One HTTP exchange with an LLM while it is watched: the reader is fed, and the call is recorded exactly once.
+
+Whoever comes first finishes it: the end of the body, an error, close(), the garbage collector, the end of the
+process. Invariant: an exchange in `live` has not been recorded, one that is not in it will not be again. In a forked
+child the parent's exchanges are not live. Never here: a particular HTTP library.
+"""
+
+import time
+from collections.abc import Mapping
+from contextvars import ContextVar
+
+from opentelemetry import context
+
+from spendwatch import recorder as recorders
+from spendwatch.calls import CallStatus
+from spendwatch.hooks.decode import Decoder, decoder
+from spendwatch.hooks.guard import shielded
+from spendwatch.recorder import Recorder
+from spendwatch.wire import Reader, Request, recognise
+
+live: set["Exchange"] = set()
+
+inside: ContextVar[bool] = ContextVar("spendwatch_inside", default=False)
+"""Whether an outer hook is already watching the request that is being sent here."""
+
+_PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
+
+
+class Exchange:
+    """The watching of one request and its reply."""
+
+    __slots__ = (
+        "_decoder",
+        "_first_ns",
+        "_host",
+        "_key_hash",
+        "_port",
+        "_reader",
+        "_recorder",
+        "_status",
+        "begun",
+        "http_span",
+    )
+
+    def __init__(self, recorder: Recorder, reader: Reader, request: Request, *, http_span: bool) -> None:
+        self._recorder = recorder
+        self._reader = reader
+        self._host = request.host
+        self._port = request.port
+        self._key_hash = recorders.key_hash(request.headers)
+        self._decoder: Decoder | None = None
+        self._first_ns: int | None = None
+        self._status: int | None = None
+        self.http_span = http_span
+        self.begun = recorder.begin(on_app_traces=http_span)
+        live.add(self)
+
+    @shielded("reading a reply's head")
+    def head(self, status: int, headers: Mapping[str, str], *, decoded: bool = False) -> None:
+        """The reply's status and headers are here. decoded: what is fed is content-decoded already."""
+        self._status = status
+        if not decoded:
+            self._decoder = decoder(headers.get("content-encoding"))
+        self._reader.head(status, headers)
+
+    @shielded("reading a reply")
+    def feed(self, data: bytes) -> None:
+        """The next bytes of the body, as they came over the wire."""
+        if self._first_ns is None:
+            if not data:
+                return
+            self._first_ns = time.perf_counter_ns()
+        if self not in live:
+            return
+        if self._decoder is None:
+            self._reader.feed(data)
+        else:
+            for piece in self._decoder.feed(data):
+                self._reader.feed(piece)
+
+    @shielded("recording a call")
+    def end(self, *, complete: bool, error: BaseException | None = None) -> None:
+        """The exchange is over. complete: the body came to its end; error: what the transport raised."""
+        try:
+            live.remove(self)
+        except KeyError:
+            return
+        ended = time.perf_counter_ns()
+        reply = self._reader.finish(complete)
+        if not reply.is_inference:
+            self._recorder.drop(self.begun)
+            return
+        if error is not None and isinstance(error, Exception):
+            status, error_type = CallStatus.ERROR, type(error).__qualname__
+        elif reply.is_error or (self._status is not None and self._status >= 400):
+            status, error_type = CallStatus.ERROR, reply.error_type or reply.error_code or str(self._status)
+        elif reply.complete is False or (not complete and reply.complete is not True):
+            # Also what is no Exception: a cancelled task, an interrupt, a closed generator are the app's leaving.
+            status, error_type = CallStatus.ABORTED, None
+        else:
+            status, error_type = CallStatus.OK, None
+        note = self._decoder.note if self._decoder is not None else None
+        self._recorder.record(
+            self.begun,
+            reply,
+            host=self._host,
+            port=self._port,
+            key_hash=self._key_hash,
+            ended_clock_ns=ended,
+            first_chunk_clock_ns=self._first_ns,
+            http_status=self._status,
+            status=status,
+            error_type=error_type,
+            note=note,
+        )
+
+    @shielded("letting go of a call")
+    def drop(self) -> None:
+        """It was no call of an LLM after all (a redirect, a reply from a cache): nothing is recorded."""
+        if self in live:
+            live.discard(self)
+            self._recorder.drop(self.begun)
+
+
+def suppressed() -> bool:
+    """Whether somebody up the stack (an exporter, mostly) asked instrumentations to stay away."""
+    here = context.get_current()
+    return bool(here) and bool(here.get(context._SUPPRESS_INSTRUMENTATION_KEY) or here.get(_PLAIN_SUPPRESS_KEY))
+
+
+def open_exchange(recorder: Recorder, request: Request, *, http_span: bool) -> Exchange | None:
+    """Begin to watch the request if it goes to an LLM; None when it doesn't."""
+    wire = recognise(request, recorder.settings.hosts)
+    if wire is None:
+        return None
+    reader = wire.reader(request, recorder.fingerprints, tool_names=recorder.settings.tool_names)
+    return Exchange(recorder, reader, request, http_span=http_span)
+
+
+def end_all() -> None:
+    """At the end of the process: what is still open was left before its end."""
+    for exchange in list(live):
+        exchange.end(complete=False)

@@ -1,0 +1,93 @@
+"""A response's byte stream that lets the bytes by and shows each to an exchange.
+
+The app can't tell it from the original: same bytes in the same pieces, as lazy, errors raised unchanged, close() and
+aclose() passed on, every other attribute the original's. The exchange ends once: with the stream, an error, close(),
+or when nobody holds the stream any more.
+"""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+from typing import Any
+
+from spendwatch.hooks.exchange import Exchange
+
+
+class _Passing:
+    _stream: Any
+    _exchange: Exchange
+
+    def __init__(self, stream: Any, exchange: Exchange) -> None:
+        self._stream = stream
+        self._exchange = exchange
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("_stream", "_exchange"):  # not there yet, or not any more: no way to look further
+            raise AttributeError(name)
+        return getattr(self._stream, name)
+
+    def __del__(self) -> None:
+        exchange = self.__dict__.get("_exchange")
+        if exchange is not None:
+            exchange.end(complete=False)
+
+
+class PassingSync(_Passing):
+    """For a sync client. Mixed with the client's own SyncByteStream by bodies()."""
+
+    def __iter__(self) -> Iterator[bytes]:
+        exchange = self._exchange
+        feed = exchange.feed
+        try:
+            for chunk in self._stream:
+                feed(chunk)
+                yield chunk
+        except BaseException as exc:
+            exchange.end(complete=False, error=exc)
+            raise
+        exchange.end(complete=True)
+
+    def close(self) -> None:
+        try:
+            self._stream.close()
+        except BaseException as exc:
+            self._exchange.end(complete=False, error=exc)
+            raise
+        self._exchange.end(complete=False)
+
+
+class PassingAsync(_Passing):
+    """For an async client. Mixed with the client's own AsyncByteStream by bodies()."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        exchange = self._exchange
+        feed = exchange.feed
+        inner = self._stream.__aiter__()
+        try:
+            async for chunk in inner:
+                feed(chunk)
+                yield chunk
+        except BaseException as exc:
+            exchange.end(complete=False, error=exc)
+            raise
+        finally:
+            # A generator left half way is closed now, in this task, not some time by the event loop.
+            if isinstance(inner, AsyncGenerator):
+                await inner.aclose()
+        exchange.end(complete=True)
+
+    async def aclose(self) -> None:
+        try:
+            await self._stream.aclose()
+        except BaseException as exc:
+            self._exchange.end(complete=False, error=exc)
+            raise
+        self._exchange.end(complete=False)
+
+
+def bodies(module: Any) -> tuple[type[PassingSync], type[PassingAsync]]:
+    """The two stream classes for one client module, each an instance of that module's own base class."""
+    name = module.__name__
+    sync = type("PassingSync", (PassingSync, module.SyncByteStream), {"__module__": f"spendwatch.hooks.{name}"})
+    asynchronous = type(
+        "PassingAsync", (PassingAsync, module.AsyncByteStream), {"__module__": f"spendwatch.hooks.{name}"}
+    )
+    return sync, asynchronous
