@@ -27,7 +27,7 @@ def database() -> str | None:
         with connections[DEFAULT_DB_ALIAS].cursor() as cursor:
             cursor.execute("SELECT 1")
     except DatabaseError as error:
-        return f"the database does not answer ({type(error).__name__}); see the log of the web process"
+        return f"the database does not answer ({type(error).__name__})"
     return None
 
 
@@ -37,7 +37,7 @@ def migrations() -> str | None:
         executor = MigrationExecutor(connections[DEFAULT_DB_ALIAS])
         missing = executor.migration_plan(executor.loader.graph.leaf_nodes())
     except DatabaseError as error:
-        return f"the database does not answer ({type(error).__name__}); see the log of the web process"
+        return f"the database does not answer ({type(error).__name__})"
     return f"{len(missing)} database migrations are missing; run manage.py prepare" if missing else None
 
 
@@ -47,7 +47,7 @@ def clickhouse() -> str | None:
         connection("server.health").query("ping", "SELECT 1 FROM llm_calls LIMIT 0")
     except SpendwatchError as error:
         log.warning("ClickHouse: %s", error)
-        return "ClickHouse does not answer or has no tables; see the log of the web process"
+        return "ClickHouse does not answer or has no tables"
     return None
 
 
@@ -59,17 +59,20 @@ def broker() -> str | None:
             link.ensure_connection(max_retries=1, interval_start=0, timeout=2)
     except Exception as error:  # noqa: BLE001  # each transport has exceptions of its own
         log.warning("broker: %s", error)
-        return f"the broker does not answer ({type(error).__name__}); see the log of the web process"
+        return f"the broker does not answer ({type(error).__name__})"
     return None
 
 
-PARTS: dict[str, Callable[[], str | None]] = {
+Check = Callable[[], str | None]
+"""Returns None when its part is well, else what is wrong and what to do."""
+
+PARTS: dict[str, Check] = {
     "database": database,
     "migrations": migrations,
     "clickhouse": clickhouse,
     "broker": broker,
 }
-"""Name of a part -> a check that returns None when it is well, else what is wrong and what to do."""
+"""Name of a part -> its check."""
 
 
 def failures() -> dict[str, str]:

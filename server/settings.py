@@ -201,6 +201,9 @@ LOGGING = {
         "celery.worker.strategy": {"level": "WARNING"},
         "celery.app.trace": {"level": "WARNING"},
         "axes": {"level": "WARNING"},
+        # What these two warn of reaches whoever asked as an error of ours, with what to do.
+        "urllib3": {"level": "ERROR"},
+        "clickhouse_connect": {"level": "ERROR"},
         "httpx": {"level": "WARNING"},
         "httpx2": {"level": "WARNING"},
     },

@@ -78,6 +78,17 @@ class Service:
         self._supervisor.wait_ready()
         return first
 
+    def add(self, *children: Child) -> None:
+        """Start further processes beside the service, and wait until they are ready. Raises as start() does."""
+        for child in children:
+            self._supervisor.start(child)
+        self._supervisor.wait_ready()
+
+    def none_died(self) -> None:
+        """Raise StartError when a process ended, Stopped when a signal asked to stop; for whoever waits for
+        something else before run()."""
+        self._supervisor.none_died()
+
     def run(self, until: Event | None = None) -> None:
         """Keep everything alive until a signal, or until `until` is set."""
         self._supervisor.run(until)

@@ -129,7 +129,7 @@ class Supervisor:
                         out, err = process.communicate(timeout=LOOK_AGAIN_S)
                         break
                     except subprocess.TimeoutExpired:
-                        self._none_died()
+                        self.none_died()
             except BaseException:
                 with contextlib.suppress(ProcessLookupError):
                     os.killpg(process.pid, signal.SIGKILL)
@@ -145,7 +145,7 @@ class Supervisor:
         signal."""
         deadline = time.monotonic() + timeout_s
         while True:
-            self._none_died()
+            self.none_died()
             missing = [reason for post in self._posts.values() if (reason := self._missing(post)) is not None]
             if not missing:
                 return
@@ -188,8 +188,11 @@ class Supervisor:
         except OSError as error:
             raise StartError(f"{post.child.name} can't be started: {error}.") from error
 
-    def _none_died(self) -> None:
-        """During the start nothing is restarted: a child that ends then has something to say."""
+    def none_died(self) -> None:
+        """During the start nothing is restarted: a child that ends then has something to say.
+
+        Raises StartError with its last words when one ended, Stopped when a signal asked to stop.
+        """
         if self._signals:
             raise Stopped("asked to stop")
         for post in self._posts.values():

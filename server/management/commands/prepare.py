@@ -11,12 +11,15 @@ from argparse import ArgumentParser
 from typing import Any
 
 from django.apps import apps
+from django.conf import settings
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, transaction
 
+from spendwatch.clickhouse.client import connect
+from spendwatch.clickhouse.migrate import Layout, create_database, migrate
 from spendwatch.errors import ConfigError, StoreError
 
 
@@ -32,10 +35,14 @@ class Command(BaseCommand):
             "--wait", type=float, default=30, metavar="SECONDS", help="how long to wait for ClickHouse (default 30)"
         )
 
+        parser.add_argument(
+            "--layout", choices=["single", "cluster"], default="single", help="of the tables in ClickHouse"
+        )
+
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             call_command("migrate", verbosity=0, interactive=False)
-            _migrate_clickhouse(options["wait"])
+            _migrate_clickhouse(options["wait"], options["layout"])
             made = {"admin_password": _first_admin(), "ingest_token": _first_token()}
         except DatabaseError as error:
             raise ConfigError(
@@ -52,12 +59,15 @@ class Command(BaseCommand):
             self.stdout.write(f"Made the project “default”, token {made['ingest_token']} (shown only now).")
 
 
-def _migrate_clickhouse(wait_s: float) -> None:
+def _migrate_clickhouse(wait_s: float, layout: Layout) -> None:
     """Migrate ClickHouse, waiting for one that is still starting; not for one that refuses."""
+    dsn: str = settings.SPENDWATCH_CLICKHOUSE_DSN
     deadline = time.monotonic() + wait_s
     while True:
         try:
-            call_command("migrate_clickhouse", verbosity=0)
+            create_database(dsn, caller="server.prepare", layout=layout)
+            with connect(dsn, caller="server.prepare") as ch:
+                migrate(ch, layout=layout)
         except StoreError as error:
             if error.permanent or time.monotonic() > deadline:
                 raise

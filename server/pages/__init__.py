@@ -1,0 +1,1 @@
+"""The pages that show what is in ClickHouse: the start page and the calls."""
