@@ -84,6 +84,10 @@ class Service:
             self._supervisor.start(child)
         self._supervisor.wait_ready()
 
+    def end(self, name: str) -> None:
+        """End one process, with its chance to finish; it is not started again."""
+        self._supervisor.end(name)
+
     def none_died(self) -> None:
         """Raise StartError when a process ended, Stopped when a signal asked to stop; for whoever waits for
         something else before run()."""

@@ -168,16 +168,25 @@ class Supervisor:
         first = self._signals
         for stage in sorted({post.child.stage for post in self._posts.values()}, reverse=True):
             lives = [post.life for post in self._posts.values() if post.child.stage == stage and post.life is not None]
-            for life in lives:
-                life.terminate()
-            deadline = time.monotonic() + max((life.child.stop_after_s for life in lives), default=0)
-            while any(life.ended() is None for life in lives) and time.monotonic() < deadline:
-                if self._signals > first:
-                    break
-                self._sleep(LOOK_AGAIN_S)
-            for life in lives:
-                life.kill()
+            self._end(lives, first)
         self._posts.clear()
+
+    def end(self, name: str) -> None:
+        """End one child, with its chance to finish, and forget it."""
+        post = self._posts.pop(name)
+        if post.life is not None:
+            self._end([post.life], self._signals)
+
+    def _end(self, lives: Sequence[Life], signals_before: int) -> None:
+        for life in lives:
+            life.terminate()
+        deadline = time.monotonic() + max((life.child.stop_after_s for life in lives), default=0)
+        while any(life.ended() is None for life in lives) and time.monotonic() < deadline:
+            if self._signals > signals_before:
+                break
+            self._sleep(LOOK_AGAIN_S)
+        for life in lives:
+            life.kill()
 
     def _asked_to_stop(self, _number: int, _frame: FrameType | None) -> None:
         self._signals += 1
