@@ -7,7 +7,7 @@ at once, has the effect of calling it once. Never here: judging spend, sending.
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
-from decimal import Decimal
+from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -36,7 +36,7 @@ def breached(budget: Budget, breach: Breach, more: dict[str, Any], now: datetime
             "budget": budget.name,
             "amount": money.text(breach.amount),
             "spent": money.text(breach.spent),
-            "percent": money.text(breach.percent.quantize(Decimal("0.1"))),
+            "percent": money.text(breach.percent.quantize(Decimal("0.1"), ROUND_DOWN)),
             "window_start": breach.window.start.isoformat(),
             "window_end": breach.window.end.isoformat(),
             "as_of": now.isoformat(),
@@ -67,7 +67,7 @@ def breached(budget: Budget, breach: Breach, more: dict[str, Any], now: datetime
         if incident.is_over:
             _reopen(incident, now, why=f"passed {tell} %")
         if budget.channel is not None:
-            _say(incident, [budget.channel], f"threshold:{tell}@{evidence['amount']}", evidence)
+            _say(incident, [budget.channel], f"threshold:{tell}@{evidence['amount']}", evidence, now)
         return incident
 
 
@@ -112,7 +112,7 @@ def looping(seen: loops_rule.Sighting, now: datetime) -> Incident | None:
                 return _open_loop(seen, cause, incident.episode + 1, now)
             _learn(incident, loops_rule.merge(incident.evidence, seen))
             _reopen(incident, now, why="the loop goes on")
-            _say(incident, _loop_channels(), f"opened:{incident.openings}", incident.evidence)
+            _say(incident, _loop_channels(), f"opened:{incident.openings}", incident.evidence, now)
             return incident
         if incident is None:
             return _open_loop(seen, cause, 1, now)
@@ -133,7 +133,7 @@ def quiet(now: datetime, after: timedelta) -> None:
             minutes = int(after.total_seconds() // 60)
             _resolve(locked, now, why=f"no looping call for {minutes} minutes")
             threaded = Channel.objects.filter(kind="slack_bot", deliveries__incident=locked).distinct()
-            _say(locked, threaded, f"resolved:{locked.openings}", locked.evidence)
+            _say(locked, threaded, f"resolved:{locked.openings}", locked.evidence, now)
 
 
 def acknowledge(incident: Incident, user: AbstractBaseUser, now: datetime, why: str = "") -> bool:
@@ -215,7 +215,7 @@ def _open_loop(seen: loops_rule.Sighting, cause: str, episode: int, now: datetim
     )
     if created:
         _event(incident, "opened", now, why=f"{evidence['repeats']} repeats, {evidence['cost']} USD so far")
-        _say(incident, _loop_channels(), f"opened:{incident.openings}", evidence)
+        _say(incident, _loop_channels(), f"opened:{incident.openings}", evidence, now)
     return incident
 
 
@@ -229,12 +229,14 @@ def _locked(incidents: QuerySet[Incident]) -> QuerySet[Incident]:
 
 
 def _learn(incident: Incident, evidence: dict[str, Any]) -> None:
-    """Keep new evidence; the version grows only when something but the time of the look changed."""
-    changed = {**evidence, "as_of": None} != {**incident.evidence, "as_of": None}
-    incident.evidence = evidence
-    if changed:
+    """Keep new evidence. The version grows when a message would look different: not with every cent of a budget."""
+    if evidence == incident.evidence:
+        return
+    small = dict.fromkeys(("as_of", "spent"))
+    if {**evidence, **small} != {**incident.evidence, **small}:
         incident.version += 1
-        incident.save(update_fields=["evidence", "version"])
+    incident.evidence = evidence
+    incident.save(update_fields=["evidence", "version"])
 
 
 def _turn(
@@ -271,7 +273,7 @@ def _event(
     )
 
 
-def _say(incident: Incident, channels: Iterable[Channel], what: str, evidence: dict[str, Any]) -> None:
+def _say(incident: Incident, channels: Iterable[Channel], what: str, evidence: dict[str, Any], now: datetime) -> None:
     """Put one message per channel into the outbox; the first one of a channel begins its thread."""
     for channel in channels:
         is_root = not Delivery.objects.filter(incident=incident, channel=channel).exists()
@@ -279,5 +281,10 @@ def _say(incident: Incident, channels: Iterable[Channel], what: str, evidence: d
             incident=incident,
             channel=channel,
             what=what,
-            defaults={"is_root": is_root, "facts": {**evidence, "version": incident.version, "title": incident.title}},
+            defaults={
+                "is_root": is_root,
+                "facts": {**evidence, "version": incident.version},
+                "created_at": now,
+                "next_attempt_at": now,
+            },
         )

@@ -27,7 +27,9 @@ logger = logging.getLogger("spendwatch.alerts")
 FIRST_WAIT = timedelta(seconds=4)
 LONGEST_WAIT = timedelta(minutes=5)
 REFRESH_EVERY = timedelta(seconds=10)
-"""At most so often is a message updated in place; Slack asks for five seconds or more."""
+REFRESH_BUDGET_EVERY = timedelta(minutes=1)
+"""At most so often is a message updated in place. Slack allows about 50 updates a minute in all; a loop is urgent, a
+budget is open for weeks."""
 PER_RUN = 50
 
 
@@ -209,12 +211,12 @@ def _refresh(channel: Channel, clock: Callable[[], datetime]) -> int:
     behind = Delivery.objects.filter(
         channel=channel, is_root=True, state=DeliveryState.SENT, next_attempt_at__lte=clock(),
         shown_version__lt=F("incident__version"),
-    ).exclude(slack_ts="").select_related("incident")  # fmt: skip
+    ).exclude(slack_ts="")  # fmt: skip
     done = 0
-    for root in behind[:PER_RUN]:
+    for root in behind.select_related("incident")[:PER_RUN]:
         version = root.incident.version
         taken = Delivery.objects.filter(pk=root.pk, next_attempt_at=root.next_attempt_at)
-        if not taken.update(next_attempt_at=clock() + REFRESH_EVERY):
+        if not taken.update(next_attempt_at=clock() + _refresh_every(root.incident)):
             continue
         try:
             _bot(channel).update((root.slack_channel, root.slack_ts), slack.render(current_alert_of(root)))
@@ -222,11 +224,19 @@ def _refresh(channel: Channel, clock: Callable[[], datetime]) -> int:
             # Deleted or too old to edit: what happens from now on is told in replies.
             logger.info("message %s is not updated: %s", root.key, error)
         except DeliveryError as error:
-            _set_back(channel, error, clock())
+            if error.permanent:
+                _set_back(channel, error, clock())
+            # An update can wait, and must not hold up a message: Slack counts the two apart.
+            roots = Delivery.objects.filter(channel=channel, is_root=True, state=DeliveryState.SENT)
+            roots.update(next_attempt_at=clock() + timedelta(seconds=error.retry_after_s or 60))
             break
         Delivery.objects.filter(pk=root.pk, shown_version__lt=version).update(shown_version=version)
         done += 1
     return done
+
+
+def _refresh_every(incident: Incident) -> timedelta:
+    return REFRESH_EVERY if incident.kind == IncidentKind.LOOP else REFRESH_BUDGET_EVERY
 
 
 def _set_back(channel: Channel, error: DeliveryError, now: datetime) -> timedelta:

@@ -30,7 +30,7 @@ class Fault:
 
     kind: ratelimited (429 + Retry-After) | error (ok:false, or a webhook's 4xx, with `error`) | html500 | drop (take
     the message, then close the connection without an answer) | refuse (close it before taking the message) | slow
-    (take `seconds`, then answer). channel and method: only for requests to these (None: any). times: how often, -1
+    (take the message, then answer after `seconds`). channel and method: only for requests to these (None: any). times: how often, -1
     for ever.
     """
 
@@ -222,6 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
         if fault is not None and fault.kind == "drop":
             self.close_connection = True
             return
+        if fault is not None and fault.kind == "slow":
+            time.sleep(fault.seconds)
         if webhook:
             self._answer(200, "ok", "text/plain")
         else:
@@ -242,9 +244,6 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(500, "<html><body><h1>Server Error</h1></body></html>", "text/html; charset=utf-8")
             case "refuse":
                 self.close_connection = True
-            case "slow":
-                time.sleep(fault.seconds)
-                return False
             case _:
                 return False
         return True
