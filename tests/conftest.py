@@ -10,6 +10,7 @@ os.environ.setdefault("SPENDWATCH_DATA_DIR", tempfile.mkdtemp(prefix="spendwatch
 pytest_plugins: list[str] = [
     "tests.fixtures.openrouter",
     "tests.fixtures.services",
+    "tests.fixtures.store",
 ]
 
 
