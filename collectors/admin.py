@@ -10,6 +10,9 @@ from django.http import HttpRequest
 from unfold.admin import ModelAdmin
 
 from collectors.models import IngestToken, Project
+from collectors.openrouter.admin import OpenRouterAccountAdmin
+
+__all__ = ["IngestTokenAdmin", "OpenRouterAccountAdmin", "ProjectAdmin"]
 
 
 @admin.register(Project)

@@ -5,9 +5,12 @@ import threading
 
 from celery import shared_task
 
+from collectors.openrouter.tasks import collect_openrouter, settle_openrouter
 from ledger.clickhouse import connection
 from spendwatch.clickhouse import rollup
 from spendwatch.errors import StoreError
+
+__all__ = ["collect_openrouter", "roll", "settle_openrouter"]
 
 log = logging.getLogger("spendwatch.collectors")
 

@@ -6,7 +6,7 @@ Invariant: what is read is what was saved, to a pico-dollar; finer digits are re
 """
 
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from django import forms
 from django.core import exceptions
@@ -17,8 +17,13 @@ from spendwatch import money
 
 MAX_PICO = 2**63 - 1
 
+if TYPE_CHECKING:
+    _Integer = models.BigIntegerField[Decimal, Decimal]
+else:
+    _Integer = models.BigIntegerField
 
-class UsdField(models.BigIntegerField):
+
+class UsdField(_Integer):
     """A Decimal of USD; None where the model allows null."""
 
     description = "US dollars, exact to a pico-dollar"

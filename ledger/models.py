@@ -29,6 +29,7 @@ class Statement(models.Model):
     sha256 = models.CharField(max_length=64)
     version = models.PositiveIntegerField()
     collected_at = models.DateTimeField()
+    confirmed_at = models.DateTimeField(help_text="When it was last found unchanged.")
 
     class Meta:
         ordering = ("-collected_at", "-id")
@@ -110,6 +111,24 @@ class ProviderKey(models.Model):
         return self.name or self.hash[:12]
 
 
+class Balance(models.Model):
+    """What an account had bought and used in its lifetime at one moment, as its provider states it."""
+
+    statement = models.ForeignKey(Statement, on_delete=models.PROTECT, related_name="balances")
+    source = models.CharField(max_length=40)
+    account = models.CharField(max_length=200)
+    taken_at = models.DateTimeField()
+    purchased = UsdField(help_text="USD of credits ever bought.")
+    used = UsdField(help_text="USD of credits ever used.")
+    used_today = UsdField(help_text="The part of it used since 00:00 UTC, by the listed keys.")
+
+    class Meta:
+        ordering = ("-taken_at",)
+
+    def __str__(self) -> str:
+        return f"{self.source} {self.account} {self.taken_at:%Y-%m-%d %H:%M}"
+
+
 class Reconciliation(models.Model):
     """One comparison of a UTC day's statement with the calls recorded. The newest one of a day is current."""
 
@@ -166,7 +185,8 @@ class VarianceQuerySet(models.QuerySet["Variance"]):
 
     def unreconciled_usd(self) -> Decimal:
         """The size of what is open: the sum of the amounts, each taken without its sign."""
-        return sum((abs(amount) for amount in self.open().values_list("amount", flat=True)), Decimal(0))
+        amounts = [abs(amount) for amount in self.open().values_list("amount", flat=True)]
+        return sum(amounts, Decimal(0))
 
 
 class Variance(models.Model):

@@ -231,7 +231,8 @@ class Pair:
             "unpriced": self.unpriced,
         }
         evidence: dict[str, Any] = {"statement": statement, "recorded": recorded}
-        together = sorted({(part.cell.endpoint, part.cell.key_hash) for part in [*self.lines, *self.calls]})
+        cells = {line.cell for line in self.lines} | {call.cell for call in self.calls}
+        together = sorted((cell.endpoint, cell.key_hash) for cell in cells)
         if len(together) > 1:
             evidence["compared_together"] = [{"endpoint": endpoint, "key_hash": key} for endpoint, key in together]
         return evidence

@@ -31,3 +31,18 @@ class OpenRouterAccount(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class GenerationLookup(models.Model):
+    """When a generation is asked for again: OpenRouter knows it only a while after its call."""
+
+    generation_id = models.CharField(max_length=200, unique=True)
+    first_at = models.DateTimeField()
+    next_at = models.DateTimeField(null=True, help_text="None: given up.")
+    attempts = models.PositiveIntegerField(default=0)
+
+    class Meta:
+        app_label = "spendwatch_collectors"
+
+    def __str__(self) -> str:
+        return self.generation_id

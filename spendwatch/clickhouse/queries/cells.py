@@ -24,6 +24,8 @@ _SUMS: dict[str, str] = {
     "unpriced_calls": MEASURES["unpriced_calls"],
     "aborted_calls": "countIf(status = 'aborted')",
     "error_calls": "countIf(status = 'error')",
+    "byok_cost": "sum(if(ifNull(is_byok, false), ifNull(upstream_cost, toDecimal64(0, 12)), toDecimal64(0, 12)))",
+    "failed_calls": "countIf(status = 'error' AND isNull(effective_cost) AND response_id = '')",
 }
 
 

@@ -63,7 +63,8 @@ class UsageCell:
     """What we recorded of one cell of a provider's statement: a UTC day (of the call's start), model, endpoint, key.
 
     model: the one the reply named, else the one asked for. endpoint: the serving provider. cost: effective costs that
-    are known. upstream_cost: what serving providers charge, known ones. Tokens: known ones.
+    are known. upstream_cost: what serving providers charge, known ones. byok_cost: the part of it that they charge
+    directly. failed_calls: errors without a reply's id or a cost, which no statement counts. Tokens: known ones.
     """
 
     day: date
@@ -82,3 +83,5 @@ class UsageCell:
     unpriced_calls: int
     aborted_calls: int
     error_calls: int
+    byok_cost: Decimal
+    failed_calls: int

@@ -1,7 +1,8 @@
 """The ASGI application: OpenRouter's endpoints, a direct provider's, and the ones that script them.
 
 Beside the real endpoints: POST /_script {"model"?, "script"}, POST /_plant (plants.Plant), POST /_keys {"secret",
-"name"}, POST /_purchase {"amount"}, POST /_settings {"include_today"}, GET /_requests, GET /_generations.
+"name"}, POST /_purchase {"amount"}, POST /_settings {"include_today"}, POST /_fail {"path", "status",
+"retry_after_s"?, "body"?} for the next GET of a path, GET /_requests, GET /_generations.
 """
 
 from datetime import date, timedelta
@@ -27,12 +28,20 @@ class App:
     def __init__(self, world: World) -> None:
         self._world = world
         self._inference = Inference(world)
+        self._failures: dict[str, list[dict[str, Any]]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection event of ASGI; only HTTP is spoken."""
         if scope["type"] != "http":
             return
         request = await read(scope, receive)
+        failures = self._failures.get(request.path)
+        if failures:
+            failure = failures.pop(0)
+            after = failure.get("retry_after_s")
+            headers = {} if after is None else {"retry-after": str(after)}
+            await answer(send, failure["status"], failure.get("body", {"error": {"code": failure["status"]}}), headers)
+            return
         try:
             if request.method == "POST" and request.path in INFERENCE:
                 await self._inference(request, send, receive)
@@ -161,6 +170,9 @@ class App:
                 return msgspec.to_builtins(plant(self._world, wish))
             case "/_keys":
                 return self._key_row(self._world.key(body["secret"], body.get("name")))
+            case "/_fail":
+                self._failures.setdefault(body["path"], []).append(body)
+                return {"queued": True}
             case "/_purchase":
                 self._world.purchased += Decimal(str(body["amount"]))
                 return {"total_credits": self._world.purchased}
