@@ -8,6 +8,7 @@ import pytest
 os.environ.setdefault("SPENDWATCH_DATA_DIR", tempfile.mkdtemp(prefix="spendwatch-test-"))
 
 pytest_plugins: list[str] = [
+    "tests.fixtures.clickhouse",
     "tests.fixtures.openrouter",
     "tests.fixtures.services",
     "tests.fixtures.store",

@@ -35,15 +35,20 @@ def rank(call: PricedCall) -> tuple[int, int, str]:
 
 
 def merge(a: PricedCall, b: PricedCall) -> PricedCall:
-    """The one call that two observations of it make. Its revision is the higher of theirs."""
-    if rank(a) == rank(b):
-        # Equal in rank but perhaps not in content: some fixed order, so that (a, b) and (b, a) agree.
+    """The one call that two observations of it make.
+
+    Its revision is the higher of theirs; one more when they contradict each other and neither is to be preferred, so
+    that the choice made now is not made again.
+    """
+    tied = rank(a) == rank(b)
+    if tied:
+        # Some fixed order, so that (a, b) and (b, a) agree.
         best, other = sorted((a, b), key=repr, reverse=True)
     else:
         best, other = sorted((a, b), key=rank, reverse=True)
     costed = max((best, other), key=lambda call: _BASIS_RANK[call.cost_basis])  # best, where they are equal
     uncosted = other if costed is best else best
-    return PricedCall(
+    merged = PricedCall(
         call=_merge_call(best.call, other.call),
         list_cost=_known(best.list_cost, other.list_cost),
         routed_cost=_known(best.routed_cost, other.routed_cost),
@@ -52,6 +57,7 @@ def merge(a: PricedCall, b: PricedCall) -> PricedCall:
         price_version=_known(costed.price_version, uncosted.price_version),
         revision=max(a.revision, b.revision),
     )
+    return merged if not tied or merged in (a, b) else replace(merged, revision=merged.revision + 1)
 
 
 def _merge_call(best: LLMCall, other: LLMCall) -> LLMCall:

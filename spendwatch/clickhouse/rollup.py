@@ -31,7 +31,6 @@ _TWINS_WITHIN = timedelta(days=1)
 """How far back a first pass searches for calls that were stored twice."""
 _AFRESH = timedelta(seconds=10)
 """While an hour settles, it is rebuilt when a call came later than this before the last look, not at every pass."""
-_SETTLING = timedelta(seconds=hourly.SETTLING_S)
 
 _GENERATION_COLUMNS = {
     "hour": get_from_name("DateTime('UTC')"),
@@ -89,7 +88,7 @@ def _due(ch: Connection, mark: hourly.Watermark, now: datetime) -> dict[datetime
     due = {}
     for hour, newest_ms in stored:
         newest = datetime.fromtimestamp(newest_ms / 1000, UTC)
-        settling = newest >= now - _SETTLING
+        settling = newest >= now - timedelta(seconds=hourly.SETTLING_S)
         if settling and hour in last_look and newest < last_look[hour] - _AFRESH:
             continue  # Nothing new since; its readers still go to the calls, and its last rebuild is to come.
         due[datetime.fromtimestamp(hour, UTC)] = settling
