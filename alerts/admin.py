@@ -58,6 +58,7 @@ class BudgetAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
     form = BudgetForm
     list_display = ("name", "show_amount", "show_period", "show_scope", "show_thresholds", "channel", "active")
     list_filter = ("active", "period", "channel")
+    list_select_related = ("channel",)
     search_fields = ("name",)
     fieldsets = (
         (None, {"fields": ("name", "amount", "active")}),
