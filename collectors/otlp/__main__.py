@@ -20,9 +20,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m collectors.otlp", description="Spendwatch's OTLP/HTTP endpoint.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=4318, help="port to listen on (default: %(default)s)")
-    parser.add_argument("--log-level", default="INFO", choices=("DEBUG", "INFO", "WARNING", "ERROR"))
     options = parser.parse_args()
-    logging.basicConfig(level=options.log_level, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    # uvicorn tells of its start, stop and signals; the log of the server is for what someone should read.
+    logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     # Thousands of calls wait in memory at a time and hold no cycles: a full collection over them stalls everybody
     # for tenths of a second. What is loaded by now stays for good.
     gc.collect()

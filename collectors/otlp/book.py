@@ -1,7 +1,7 @@
 """The price book that calls are valued with as they come in: the packaged one and the newest collected prices.
 
-Held for a minute, so that new prices count without a restart and no request waits for the database. When the book
-can't be read anew the last one stays. Never here: prices, their rules.
+Held for some seconds, so that new prices count without a restart and requests don't wait for the database. When the
+book can't be read anew the last one stays. Never here: prices, their rules.
 """
 
 import logging
@@ -9,18 +9,21 @@ import threading
 import time
 from collections.abc import Callable
 
+from django.db import close_old_connections
+
+from ledger.prices import current_book
 from spendwatch.prices import PriceBook, packaged
 
 log = logging.getLogger("spendwatch.collectors.otlp")
 
-REFRESH_S = 60.0
+REFRESH_S = 15.0
 
 
 class Book:
     """The current price book, asked by the threads that read requests."""
 
-    def __init__(self, load: Callable[[], PriceBook], *, refresh_s: float = REFRESH_S) -> None:
-        self._load = load
+    def __init__(self, load: Callable[[], PriceBook] | None = None, *, refresh_s: float = REFRESH_S) -> None:
+        self._load = load or _load
         self._refresh_s = refresh_s
         self._lock = threading.Lock()
         self._book: PriceBook | None = None
@@ -45,3 +48,12 @@ class Book:
             return self._book
         finally:
             self._lock.release()
+
+
+def _load() -> PriceBook:
+    # A thread's connection may have gone stale since the last time, and must not outlive this.
+    close_old_connections()
+    try:
+        return current_book()
+    finally:
+        close_old_connections()
