@@ -6,14 +6,12 @@ reading bodies, HTTP, prompts or keys.
 """
 
 import hashlib
-import logging
 import random
-import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanContext, TraceFlags
@@ -24,16 +22,8 @@ from spendwatch.config import Settings
 from spendwatch.fingerprint import Fingerprinter
 from spendwatch.wire import Reply
 
-if TYPE_CHECKING:
-    from spendwatch.prices import PriceBook
-
-log = logging.getLogger("spendwatch")
-
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
-BOOK_WAIT_S = 0.25
-"""How long the end of a process's first call waits for the price book that its beginning set out to load."""
-
 # Ids must differ between processes that were forked from one seeded state: the system's own source.
 _ids = random.SystemRandom()
 
@@ -78,12 +68,10 @@ class Recorder:
         self.sink = sink
         self._service = settings.resource["service.name"]
         self._tracer_provider = tracer_provider
-        self._book = _Book()
         self.fingerprints = fingerprints
 
     def begin(self, *, on_app_traces: bool = False) -> Begun:
         """A request to an LLM is about to leave: take the time, the tags, and a place in the current trace."""
-        self._book.start()
         now = time.time_ns()
         parent = trace.get_current_span().get_span_context()
         known = parent.is_valid
@@ -175,7 +163,7 @@ class Recorder:
             wire_format=reply.wire_format,
             attributes=attributes or NOTHING,
         )
-        call = self._book.priced(call)
+        call = listed(call)
         self.sink.take(call)
         if begun.app_span is not None:
             from spendwatch import spans
@@ -188,64 +176,22 @@ class Recorder:
             begun.app_span.end()
 
     def after_fork(self) -> None:
-        """In a forked child: locks and threads of the parent are no use here."""
-        self._book.after_fork()
+        """In a forked child: what waits to be sent is the parent's to send."""
         self.sink.after_fork()
 
 
-class _Book:
-    """The packaged price book, loaded once in the background while a first request is under way."""
-
-    def __init__(self) -> None:
-        self._thread: threading.Thread | None = None
-        self._value: PriceBook | None = None
-
-    def start(self) -> None:
-        """Begin to load it, if nobody has."""
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._load, name="spendwatch-prices", daemon=True)
-            try:
-                self._thread.start()
-            except RuntimeError:
-                return  # the interpreter is ending; calls stay unpriced here and are priced by the server
-
-    def _load(self) -> None:
-        try:
-            self._value = prices.packaged()
-        except Exception:
-            log.exception("spendwatch can't load its price book; calls are sent unpriced")
-
-    def priced(self, call: LLMCall) -> LLMCall:
-        """The call with what its tokens cost by the book; as it is when the book doesn't know or isn't there yet."""
-        book = self._value
-        if book is None:
-            self.start()
-            thread = self._thread
-            if thread is not None and thread is not threading.current_thread() and thread.is_alive():
-                thread.join(BOOK_WAIT_S)
-            book = self._value
-            if book is None:
-                return call
-        return listed(call, book)
-
-    def after_fork(self) -> None:
-        """In a forked child: a loading thread didn't come along."""
-        if self._value is None:
-            self._thread = None
-
-
-def listed(call: LLMCall, book: "PriceBook") -> LLMCall:
-    """The call with listed_cost: its tokens by the book, whatever the reply says was charged."""
-    basis = CostBasis.UNPRICED if call.reported_cost is None else CostBasis.REPORTED
-    bare = call if call.reported_cost is None else replace(call, reported_cost=None, upstream_cost=None)
-    priced = prices.value(bare, book)
+def listed(call: LLMCall) -> LLMCall:
+    """The call with listed_cost: its tokens by the packaged book, whatever the reply says was charged."""
+    reported = call.reported_cost is not None
+    bare = replace(call, reported_cost=None, upstream_cost=None) if reported else call
+    priced = prices.value(bare, prices.packaged())
     if priced.effective_cost is None:
-        return replace(call, cost_basis=basis)
+        return replace(call, cost_basis=CostBasis.REPORTED) if reported else call
     return replace(
         call,
         listed_cost=priced.effective_cost,
         price_version=priced.price_version,
-        cost_basis=CostBasis.LISTED if basis is CostBasis.UNPRICED else basis,
+        cost_basis=CostBasis.REPORTED if reported else CostBasis.LISTED,
     )
 
 

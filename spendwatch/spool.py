@@ -14,6 +14,7 @@ CRC-32, payload. The first frame is the head (the resource that all its records 
 """
 
 import contextlib
+import importlib.util
 import logging
 import os
 import secrets
@@ -27,10 +28,10 @@ from pathlib import Path
 from typing import Protocol
 from zlib import crc32
 
-try:
+# Windows has no advisory locks that end with the process, so there nothing could be adopted safely.
+HAS_LOCKS = importlib.util.find_spec("fcntl") is not None
+if HAS_LOCKS:
     import fcntl
-except ImportError:  # Windows: no advisory locks that end with the process, so nothing could be adopted safely
-    fcntl = None  # type: ignore[assignment]
 
 log = logging.getLogger("spendwatch.spool")
 
@@ -432,7 +433,7 @@ def default_folder() -> Path:
 def open_folder(root: Path, destination: str) -> Path | None:
     """The folder for one destination below root, made if need be; None (said in the log) when that can't be."""
     folder = root / destination
-    if fcntl is None:
+    if not HAS_LOCKS:
         log.warning("spendwatch: no file locks on this system; calls are kept in memory until they are sent")
         return None
     try:
