@@ -3,6 +3,8 @@
 import argparse
 import gc
 import logging
+import socket
+import sys
 
 import uvicorn
 
@@ -15,12 +17,21 @@ STOP_S = 15
 """For requests under way to be committed and answered after SIGTERM."""
 
 
-def main() -> None:
-    """Serve until SIGTERM or SIGINT; what was taken by then is committed and answered first."""
+def main() -> int:
+    """Serve until SIGTERM or SIGINT; what was taken by then is committed and answered first. The exit status."""
     parser = argparse.ArgumentParser(prog="python -m collectors.otlp", description="Spendwatch's OTLP/HTTP endpoint.")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     parser.add_argument("--port", type=int, default=4318, help="port to listen on (default: %(default)s)")
     options = parser.parse_args()
+    try:
+        family = socket.AF_INET6 if ":" in options.host else socket.AF_INET
+        listener = socket.create_server((options.host, options.port), family=family, backlog=2048)
+    except (OSError, OverflowError) as error:
+        sys.stderr.write(
+            f"spendwatch ingest: expected to listen on {options.host} port {options.port}, found: {error}. "
+            "Stop what listens there, or choose another (SPENDWATCH_INGEST_PORT).\n"
+        )
+        return 2
     # uvicorn tells of its start, stop and signals; the log of the server is for what someone should read.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     # Thousands of calls wait in memory at a time and hold no cycles: a full collection over them stalls everybody
@@ -28,10 +39,8 @@ def main() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 100)
-    uvicorn.run(
+    config = uvicorn.Config(
         app,
-        host=options.host,
-        port=options.port,
         http=BoundedProtocol,
         loop="uvloop",
         lifespan="on",
@@ -43,7 +52,10 @@ def main() -> None:
         timeout_keep_alive=75,
         timeout_graceful_shutdown=STOP_S,
     )
+    with listener:
+        uvicorn.Server(config).run(sockets=[listener])
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
