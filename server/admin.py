@@ -53,6 +53,8 @@ class PeriodicTaskAdmin(BasePeriodicTaskAdmin, ModelAdmin):  # type: ignore[misc
     """When each task runs. Beat writes the rows of server.schedule; a person may pause one."""
 
     form = _PeriodicTaskForm
+    # Its own template has an inline script, which our policy blocks; all it does is move the translation of a crontab.
+    change_form_template = None
 
 
 @admin.register(IntervalSchedule)

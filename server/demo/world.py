@@ -1,9 +1,11 @@
 """The processes around the service: an OpenRouter, a Slack, and Larkfield's app."""
 
+import contextlib
 import json
 import queue
 import socket
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping
 from decimal import Decimal
@@ -90,6 +92,13 @@ class World:
         found: list[dict[str, Any]] = read(f"{self._own('_generations')}")["data"]
         return found
 
+    def let_generations_land(self) -> None:
+        """OpenRouter answers 404 to whoever asks first for a generation; be the first, for those it cut short."""
+        for one in self.generations():
+            if one["cancelled"]:
+                with contextlib.suppress(urllib.error.HTTPError):
+                    read(f"{self.openrouter_url}/generation?id={one['id']}", key=MANAGEMENT_KEY)
+
     def plant(self, wish: Mapping[str, object]) -> dict[str, Any]:
         """Make OpenRouter's statement differ from its replies; where, in which class and by how much."""
         found: dict[str, Any] = read(self._own("_plant"), wish)
@@ -99,9 +108,10 @@ class World:
         return f"http://127.0.0.1:{self._openrouter_port}/{path}"
 
 
-def read(url: str, document: Mapping[str, object] | None = None) -> Any:
+def read(url: str, document: Mapping[str, object] | None = None, *, key: str | None = None) -> Any:
     """GET, or POST a document; the JSON answer with exact decimals."""
     body = None if document is None else json.dumps(document).encode()
-    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+    request = urllib.request.Request(url, data=body, headers=headers)  # noqa: S310
     with urllib.request.urlopen(request, timeout=10) as answer:  # noqa: S310  # addresses of our own, on loopback
         return json.loads(answer.read(), parse_float=Decimal)

@@ -13,11 +13,15 @@ from django.conf import settings
 from django.core.management.base import BaseCommand
 from django.db import connections
 
+from ledger.clickhouse import connection
+from server.celery import app as celery_app
 from server.demo import seed
 from server.demo.tour import Claim, Tour
 from server.demo.world import COMPANY, HISTORY_DAYS, World
 from server.env import Env
 from server.supervisor import Service, Stopped
+from spendwatch.calls import Window
+from spendwatch.clickhouse import queries
 
 PORTS = ("web", "ingest", "store")
 DRAMA_S = 120.0
@@ -123,13 +127,26 @@ class Command(BaseCommand):
         today = datetime.now(UTC).date()
         planted = [world.plant(placed(today, back, wish)) for back, wish in PLANTS]
         service.manage("collect", "openrouter")
-        service.manage("collect", "generations", "--wait", "30")
+        self._settle(world, service, today)
         service.manage(
             "reconcile",
             *("--from", (today - timedelta(days=HISTORY_DAYS)).isoformat()),
             *("--to", (today - timedelta(days=1)).isoformat()),
         )
         return planted
+
+    def _settle(self, world: World, service: Service, today: date) -> None:
+        """Have the worker ask what the readers who left on earlier days were billed."""
+        world.let_generations_land()
+        midnight = datetime(today.year, today.month, today.day, tzinfo=UTC)
+        window = Window(midnight - timedelta(days=HISTORY_DAYS), midnight)
+        celery_app.send_task("spendwatch.collectors.settle")
+        deadline = time.monotonic() + SETTLE_S
+        while queries.unsettled(connection("server.demo"), "openrouter", window, limit=1):
+            service.none_died()
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"expected the aborted calls to be settled within {SETTLE_S:.0f} s")
+            time.sleep(0.2)
 
     def _show(self, tour: Tour, service: Service) -> int:
         self._say("\nThe tour:")
