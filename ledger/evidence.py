@@ -49,9 +49,8 @@ class Evidence:
             case VarianceClass.UNOBSERVED:
                 apps = self._apps_of(variance.cell.key_hash)
                 return [replace(variance, evidence={**evidence, "apps_with_this_key": apps})]
-            case VarianceClass.UNBILLED:
-                calls = self._calls(variance, cells)
-                return split_unbilled(variance, calls)
+            case VarianceClass.UNBILLED | VarianceClass.UNEXPLAINED if _more_seen(evidence):
+                return split_unbilled(variance, self._calls(variance, cells))
             case VarianceClass.LATE:
                 calls = [call for call in self._calls(variance, cells) if call.effective_cost is None]
                 return [replace(variance, evidence={**evidence, "calls": [_plain(c) for c in calls[:NAMED_CALLS]]})]
@@ -79,12 +78,13 @@ class Evidence:
     def _calls(self, variance: Variance, cells: Sequence[UsageCell]) -> list[StoredCall]:
         """The recorded calls behind a variance's cell."""
         cell = variance.cell
+        together = variance.evidence.get("compared_together") or [
+            {"endpoint": cell.endpoint, "key_hash": cell.key_hash}
+        ]
         out: list[StoredCall] = []
         for known in cells:
-            if self._names.model(known.model) != cell.model:
-                continue
-            endpoint = self._names.endpoint(known.endpoint)
-            if cell.endpoint in ("", endpoint) and cell.key_hash in ("", known.key_hash):
+            place = {"endpoint": self._names.endpoint(known.endpoint), "key_hash": known.key_hash}
+            if self._names.model(known.model) == cell.model and place in together:
                 out += queries.cell_calls(
                     self._ch,
                     known.day,
@@ -97,6 +97,10 @@ class Evidence:
         return out
 
 
+def _more_seen(evidence: Mapping[str, Any]) -> bool:
+    return bool(evidence["recorded"]["requests"] > evidence["statement"]["requests"])
+
+
 def split_unbilled(variance: Variance, calls: Sequence[StoredCall]) -> list[Variance]:
     """Name the calls that were not billed. Where exactly one choice of them makes the difference in calls and tokens,
     their cost is the unbilled part; the rest of the amount, if any, is a rounding or a price."""
@@ -107,8 +111,7 @@ def split_unbilled(variance: Variance, calls: Sequence[StoredCall]) -> list[Vari
         recorded["output_tokens"] - statement["output_tokens"],
     )
     if not statement["requests"]:
-        named = [call for call in calls if call.effective_cost]
-        return [_with_calls(variance, named)]
+        return [_with_calls(variance, [call for call in calls if call.effective_cost])]
     found = _choose(calls, missing, tokens)
     if found is None:
         return [variance]
@@ -116,7 +119,13 @@ def split_unbilled(variance: Variance, calls: Sequence[StoredCall]) -> list[Vari
         context.prec = 60
         unbilled = -sum((call.effective_cost or Decimal(0) for call in found), Decimal(0))
         rest = variance.amount - unbilled
-    parts = [_with_calls(replace(variance, amount=unbilled), found)] if unbilled else []
+    named = replace(
+        variance,
+        variance_class=VarianceClass.UNBILLED,
+        amount=unbilled,
+        evidence={**variance.evidence, "reason": f"{missing} more recorded than billed: the ones below"},
+    )
+    parts = [_with_calls(named, found)] if unbilled else []
     if rest:
         allowed = Tolerance().of(Decimal(statement["usage"]) + Decimal(statement["byok"]))
         kind = VarianceClass.ROUNDING if abs(rest) <= allowed else VarianceClass.PRICE

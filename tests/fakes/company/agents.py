@@ -75,7 +75,7 @@ class Agents:
 
     def helpdesk(self, when: datetime | None = None) -> None:
         """Answer a customer: a stream over a long, mostly cached prompt."""
-        prompt = self._random.randrange(6_000, 11_000)
+        prompt = self._random.randrange(60_000, 110_000)
         script = {
             "reply": "Your order left our warehouse this morning and should reach you by Friday.",
             "chunks": 6,
@@ -101,7 +101,7 @@ class Agents:
             "reply": "3,1,2",
             "provider": "Azure" if think else "Groq",
             "tokens": {
-                "prompt": self._random.randrange(900, 2_400),
+                "prompt": self._random.randrange(9_000, 24_000),
                 "completion": completion,
                 "reasoning": completion * 3 // 4 if think else 0,
             },
@@ -118,9 +118,9 @@ class Agents:
     def summariser(self, when: datetime | None = None) -> None:
         """Summarise a chapter with Anthropic itself: a prompt kept in its cache for an hour."""
         first = self._random.random() < 0.25
-        cached = 14_000
+        cached = 140_000
         tokens = {
-            "prompt": cached + self._random.randrange(500, 2_000),
+            "prompt": cached + self._random.randrange(5_000, 20_000),
             "completion": self._random.randrange(200, 700),
             **({"cache_write": cached, "cache_write_1h": cached} if first else {"cached": cached}),
         }
@@ -136,7 +136,7 @@ class Agents:
 
     def analyst(self, when: datetime | None = None) -> None:
         """A forecast under the company's own provider key (BYOK): OpenRouter charges only its fee."""
-        script = {"reply": "Up 4 %.", "byok": True, "tokens": {"prompt": 9_000, "completion": 700, "cached": 5_000}}
+        script = {"reply": "Up 4 %.", "byok": True, "tokens": {"prompt": 90_000, "completion": 1_700, "cached": 50_000}}
         with at(when) as headers, spendwatch.tags(team="finance", agent="analyst", feature="forecast"):
             self._clients["analyst"].chat.completions.create(
                 model=SONNET,
@@ -158,7 +158,7 @@ class Agents:
                     "tool_calls": []
                     if last
                     else [{"name": "web_search", "arguments": {"query": f"{question} {turn}"}}],
-                    "tokens": {"prompt": 3_000 + 2_000 * turn, "cached": 2_000 * turn, "completion": 120},
+                    "tokens": {"prompt": 30_000 + 20_000 * turn, "cached": 20_000 * turn, "completion": 620},
                 }
                 self._turn(messages, script, headers, result=f"{self._random.random()} results about printers")
 
