@@ -1,25 +1,28 @@
 """The embedded ClickHouse: `python -m spendwatch.clickhouse.store --data DIR --password-file FILE`.
 
-One process owns the data folder and serves ClickHouse's HTTP protocol on a loopback port. It prints one line when it is
-ready, stops cleanly on SIGTERM or SIGINT, and leaves with 2 and one line of text when it can't start as it was asked to.
+One process owns the data folder and serves ClickHouse's HTTP protocol on a loopback port. It prints one line when it
+is ready, stops cleanly on SIGTERM or SIGINT, and leaves with 2 and one line of text when it can't start as asked.
 """
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
 
-# The engine takes its time zone from the environment when it is loaded: before any import of it.
-os.environ["TZ"] = "UTC"
-time.tzset()
+from spendwatch.clickhouse.store.process import listen, own, write_config
+from spendwatch.clickhouse.store.sandbox import confine
+from spendwatch.clickhouse.store.users import read_users
+from spendwatch.errors import ConfigError
 
-from spendwatch.clickhouse.store.serve import Options, serve  # noqa: E402
-from spendwatch.errors import ConfigError  # noqa: E402
+logger = logging.getLogger("spendwatch.store")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -28,32 +31,55 @@ def main(arguments: list[str] | None = None) -> int:
     logging.basicConfig(
         level=options.log_level, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
     )
-    if options.exit_with_parent:
-        threading.Thread(target=_end_with_stdin, daemon=True).start()
     try:
-        asyncio.run(
-            serve(
-                Options(
-                    data=options.data.expanduser().resolve(),
-                    bind=options.bind,
-                    port=options.port,
-                    database=options.database,
-                    user=options.user,
-                    password_file=options.password_file,
-                    users_file=options.users_file,
-                    memory_bytes=options.memory_mb << 20,
-                    concurrent=options.max_concurrent,
-                    fsync=options.durability == "fsync",
-                    allow_detached=options.allow_detached,
-                )
-            )
-        )
+        _run(options)
     except ConfigError as error:
         sys.stderr.write(f"spendwatch store: {error}\n")
         return 2
     except KeyboardInterrupt:
         pass
     return 0
+
+
+def _run(options: argparse.Namespace) -> None:
+    """What a person can get wrong first, then the fence, then the engine."""
+    data = options.data.expanduser().resolve()
+    users = read_users(options.user, options.password_file, options.users_file)
+    with own(data), contextlib.closing(listen(options.bind, options.port)) as listener:
+        config = write_config(
+            data / "config",
+            database=options.database,
+            memory_bytes=options.memory_mb << 20,
+            fsync=options.durability == "fsync",
+        )
+        # Relative paths, temporary files and what the engine drops where it stands: all of it inside the folder.
+        os.chdir(data)
+        temporary = data / "tmp"
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(mode=0o700)
+        tempfile.tempdir = os.environ["TMPDIR"] = str(temporary)
+        # The engine takes its time zone from the environment when it is loaded.
+        os.environ["TZ"] = "UTC"
+        time.tzset()
+        if not confine(data):
+            logger.warning("this system has no Landlock (Linux 5.19 or newer): the store runs without its outer fence")
+        from spendwatch.clickhouse.store.serve import Options, serve  # loads the engine and its threads
+
+        if options.exit_with_parent:
+            threading.Thread(target=_end_with_stdin, daemon=True).start()
+        asyncio.run(
+            serve(
+                Options(
+                    data=data,
+                    database=options.database,
+                    concurrent=options.max_concurrent,
+                    allow_detached=options.allow_detached,
+                ),
+                listener,
+                users,
+                config,
+            )
+        )
 
 
 def _parser() -> argparse.ArgumentParser:

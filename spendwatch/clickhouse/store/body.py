@@ -92,10 +92,13 @@ class Body:
             )
         return data
 
-    async def drain(self) -> None:
-        """Read what the client still sends and forget it, so that it gets to read the answer."""
-        while await self._raw() is not None:
-            pass
+    async def drain(self, limit: int) -> None:
+        """Read what the client still sends and forget it, so that it gets to read the answer; not for ever."""
+        while limit > 0:
+            data = await self._raw()
+            if data is None:
+                return
+            limit -= len(data)
 
     async def left(self) -> None:
         """Return when the client closes the connection. To be awaited after the whole body was read."""

@@ -9,7 +9,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Any, Protocol
 
-import lz4.frame
+import lz4.frame  # type: ignore[import-untyped]
 
 from spendwatch.clickhouse.store.errors import CANNOT_DECOMPRESS, UNKNOWN_COMPRESSION_METHOD, refusal
 

@@ -7,7 +7,7 @@ one whose state can't be told any more is closed. Nothing here knows of HTTP.
 
 import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -23,7 +23,7 @@ from spendwatch.clickhouse.store.errors import (
     from_engine,
     refusal,
 )
-from spendwatch.clickhouse.store.statement import first_words, quote
+from spendwatch.clickhouse.store.statement import first_words, outside_name, quote
 
 IDLE_CONNECTIONS = 64
 
@@ -48,7 +48,7 @@ class Link:
         self.settings: dict[str, str] = {}
         self.spoiled = False  # its state is unknown: never to be handed out again
 
-    def run(self, sql: str, format: str = "TSV", params: Mapping[str, str] | None = None) -> Any:  # noqa: A002
+    def run(self, sql: str, format: str = "TSV", params: Mapping[str, str] | None = None) -> Any:
         """Run one statement to its end; the whole result at once. Raises Refusal."""
         try:
             return self.raw.query(sql, format, params=dict(params or {}))
@@ -120,22 +120,27 @@ class Engine:
     def take(self, database: str, settings: Mapping[str, str], *, readonly: bool) -> Link:
         """As lease, to be given back by give_back()."""
         with self._lock:
-            fitting = [link for link in self._idle if link.readonly == readonly]
-            exact = [link for link in fitting if link.database == database and link.settings == settings]
-            # The last one used is the warmest; without an exact fit the one unused for longest gives its state up.
-            link = exact[-1] if exact else fitting[0] if fitting else None
-            if link is not None:
-                self._idle.remove(link)
-        if link is None or (not exact and len(self._idle) < IDLE_CONNECTIONS // 2):
-            if link is not None:
-                with self._lock:
-                    self._idle.insert(0, link)
+            link = self._fitting(database, settings, readonly=readonly)
+        if link is None:
             link = self.connect(readonly=readonly)
         try:
             link.stand_at(database, settings)
         except Refusal:
             link.close()
             raise
+        return link
+
+    def _fitting(self, database: str, settings: Mapping[str, str], *, readonly: bool) -> Link | None:
+        """An idle connection to use. Clients repeat themselves, so one that already stands at the right place is mostly
+        there; else a new one while there are few, so that they come to stand at different places; else the one unused
+        for longest has to move."""
+        fitting = [link for link in self._idle if link.readonly == readonly]
+        exact = [link for link in fitting if link.database == database and link.settings == settings]
+        if not exact and len(self._idle) < IDLE_CONNECTIONS // 2:
+            return None
+        link = exact[-1] if exact else fitting[0] if fitting else None
+        if link is not None:
+            self._idle.remove(link)
         return link
 
     def give_back(self, link: Link) -> None:
@@ -149,10 +154,21 @@ class Engine:
                     return
         link.close()
 
-    def kill(self, link_name: str) -> None:
-        """Ask the engine to stop what this connection runs; does not wait for it."""
+    def kill(self, link_name: Callable[[], str]) -> None:
+        """Ask the engine to stop what a connection runs; does not wait for it.
+
+        link_name is asked while no connection can be given back: "" when the statement is over.
+        """
         with self._kill:
-            self._control.run(f"KILL QUERY WHERE {running(link_name)} ASYNC")
+            name = link_name()
+            if name:
+                self._control.run(f"KILL QUERY WHERE {running(name)} ASYNC")
+
+    @contextmanager
+    def killing(self) -> Iterator[None]:
+        """While this is held, no connection is given back, so a name found now still means the same statement."""
+        with self._kill:
+            yield
 
     def close(self) -> None:
         """Close every idle connection, then the last one, which shuts the engine down."""
@@ -168,20 +184,25 @@ class Engine:
         get: the request was a GET, which changes nothing.
         """
         kind, statements = _classified(link.raw, sql, self.database)
-        words = first_words(sql.encode())
+        words = first_words(sql.encode(), 3)
         if kind == "UNKNOWN" or statements != 1:
             if statements > 1:
                 raise refusal(SYNTAX_ERROR, "Syntax error (Multi-statements are not allowed): expected one statement.")
-            # The parser says what is wrong, and nothing runs: formatQuery only reads.
-            link.run("SELECT formatQuery({sql:String})", params={"sql": escaped(sql)})
-            raise refusal(SYNTAX_ERROR, "Syntax error: expected one statement of ClickHouse SQL.")
+            raise _syntax_error(link, sql)
         if kind == "MUTATING_GLOBAL" or (kind == "CONTROL" and (not words or words[0] not in _CONTROL)):
             raise refusal(
                 ACCESS_DENIED,
                 "Not enough privileges. The embedded store runs no statement that reaches beyond its database: "
                 "no files, users, functions or backups. Use a ClickHouse server for it.",
             )
-        if get and kind == "MUTATING":
+        outside = outside_name(sql.encode())
+        if outside is not None:
+            raise refusal(
+                ACCESS_DENIED,
+                f"Not enough privileges. The embedded store takes no statement with the name {outside}, which reaches "
+                "out of its database.",
+            )
+        if get and (kind == "MUTATING" or (kind == "CONTROL" and not _own_affair(words))):
             raise refusal(READONLY, "Cannot execute query in readonly mode. Use method POST to change something.")
         return kind
 
@@ -189,6 +210,23 @@ class Engine:
 def _classified(raw: Any, sql: str, database: str) -> tuple[str, int]:
     found = raw.classify_query(sql, database)
     return found["query_class"].name, found["statement_count"]
+
+
+def _own_affair(words: tuple[str, ...]) -> bool:
+    """Whether a control statement changes nothing but its own connection."""
+    return words[:1] in (("SET",), ("USE",)) or words[:2] in (("CREATE", "TEMPORARY"), ("DROP", "TEMPORARY"))
+
+
+def _syntax_error(link: Link, sql: str) -> Refusal:
+    """What is wrong with a text that is no statement, in the words of the engine's parser. Nothing runs: formatQuery
+    only reads."""
+    try:
+        link.run("SELECT formatQuery({sql:String})", params={"sql": escaped(sql)})
+    except Refusal as error:
+        if error.code == SYNTAX_ERROR:
+            said = error.text.partition(": In scope SELECT formatQuery(")[0].removesuffix(" (SYNTAX_ERROR)")
+            return Refusal(SYNTAX_ERROR, f"{said} (SYNTAX_ERROR)")
+    return refusal(SYNTAX_ERROR, "Syntax error: expected one statement of ClickHouse SQL.")
 
 
 def running(link_name: str) -> str:

@@ -22,6 +22,8 @@ UNKNOWN_EXCEPTION = 1002
 QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING = 216
 CANNOT_DECOMPRESS = 271
 INCORRECT_DATA = 117
+SET_NON_GRANTED_ROLE = 512
+NOT_IMPLEMENTED = 48
 
 NAMES = {
     AUTHENTICATION_FAILED: "AUTHENTICATION_FAILED",
@@ -40,9 +42,11 @@ NAMES = {
     QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING: "QUERY_WITH_SAME_ID_IS_ALREADY_RUNNING",
     CANNOT_DECOMPRESS: "CANNOT_DECOMPRESS",
     INCORRECT_DATA: "INCORRECT_DATA",
+    SET_NON_GRANTED_ROLE: "SET_NON_GRANTED_ROLE",
+    NOT_IMPLEMENTED: "NOT_IMPLEMENTED",
 }
 
-_FORBIDDEN = (192, 193, AUTHENTICATION_FAILED, 512, ACCESS_DENIED)
+_FORBIDDEN = (192, 193, AUTHENTICATION_FAILED, SET_NON_GRANTED_ROLE, ACCESS_DENIED)
 _BAD_REQUEST = (
     *(6, 10, 15, 25, 26, 27, 36, 38, 41, 44, 53, 62, 69, 72, 117, 223, 376, 427, 441, 675, 676),
     *(147, 167, 168, 125, 678),
@@ -51,7 +55,7 @@ _NOT_FOUND = (42, 46, 47, 50, 56, 60, 63, 73, 78, 81, 115, 336, 511)
 _STATUS = {
     194: 401,
     QUERY_IS_TOO_LARGE: 413,
-    48: 501,
+    NOT_IMPLEMENTED: 501,
     SOCKET_TIMEOUT: 503,
     76: 503,
     TOO_MANY_SIMULTANEOUS_QUERIES: 503,
@@ -66,8 +70,8 @@ _STATUS = {
 _CODE = re.compile(r"Code: (\d+)\. ")
 
 
-class Refusal(Exception):
-    """A request the store, or the engine inside it, refused. code: ClickHouse's number; text: ClickHouse's full line."""
+class Refusal(Exception):  # noqa: N818  # an answer to a client, not a failure of the store
+    """A request that the store or its engine refused. code: ClickHouse's number; text: ClickHouse's full line."""
 
     def __init__(self, code: int, text: str) -> None:
         super().__init__(text)

@@ -7,16 +7,20 @@ Each fault is one ConfigError whose message says what was expected, what was fou
 import fcntl
 import ipaddress
 import os
+import re
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.resources import files
 from pathlib import Path
 from string import Template
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-from spendwatch.clickhouse.store.engine import Engine
 from spendwatch.errors import ConfigError
+
+if TYPE_CHECKING:  # the engine is loaded only after the process has been fenced in
+    from spendwatch.clickhouse.store.engine import Engine
 
 
 @contextmanager
@@ -55,8 +59,8 @@ def listen(bind: str, port: int) -> socket.socket:
         loopback = False
     if not loopback:
         raise ConfigError(
-            f"expected a loopback address such as 127.0.0.1, found {bind}. The embedded store speaks plain HTTP to this "
-            "machine only; use a ClickHouse server for other machines."
+            f"expected a loopback address such as 127.0.0.1, found {bind}. The embedded store speaks plain HTTP to "
+            "this machine only; use a ClickHouse server for other machines."
         )
     listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -70,6 +74,9 @@ def listen(bind: str, port: int) -> socket.socket:
             "Stop what listens there, or choose another port with --port."
         ) from None
     return listener
+
+
+_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
 def write_config(folder: Path, *, database: str, memory_bytes: int, fsync: bool) -> Path:
@@ -93,7 +100,7 @@ def write_config(folder: Path, *, database: str, memory_bytes: int, fsync: bool)
     return folder / "config.xml"
 
 
-def check_detached(engine: Engine) -> list[str]:
+def check_detached(engine: "Engine") -> list[str]:
     """One line for every part the engine set aside because it was broken: their rows are missing from every answer."""
     with engine.lease(engine.database, {}, readonly=True) as link:
         found = link.run(

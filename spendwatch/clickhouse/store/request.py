@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
-from spendwatch.clickhouse.store.errors import BAD_ARGUMENTS, refusal
+from spendwatch.clickhouse.store.body import Form
+from spendwatch.clickhouse.store.errors import BAD_ARGUMENTS, SET_NON_GRANTED_ROLE, refusal
 
 # Settings of ClickHouse's HTTP server itself. They are answered here (or mean nothing here) and are not given to the
 # engine: each new combination of settings would cost a connection a round trip.
@@ -64,28 +65,25 @@ class Request:
         return self.method in ("GET", "HEAD")
 
 
-def read_request(
-    method: str, query_string: bytes, headers: Mapping[str, str], form: Mapping[str, str], files: frozenset[str]
-) -> Request:
-    """Read a request; form: the plain fields of a multipart body, files: the names of its files (external tables).
-
-    Raises Refusal when a value is not of its kind.
-    """
+def read_request(method: str, query_string: bytes, headers: Mapping[str, str], form: Form) -> Request:
+    """Read a request; the fields of a multipart body count like those of the URL. Raises Refusal."""
     params = dict(parse_qsl(query_string.decode("latin-1"), keep_blank_values=True))
-    params.update(form)
-    taken: set[str] = {"user", "password", "role"}
+    params.update(form.fields)
+    taken: set[str] = {"user", "password"}
 
     def take(name: str, default: str = "") -> str:
         taken.add(name)
         return params.get(name, default)
 
     tables: dict[str, dict[str, str]] = {}
-    for name in files:
+    for name in form.files:
         tables[name] = {
             kind: value for kind in ("format", "types", "structure") if (value := take(f"{name}_{kind}")) != ""
         }
     query_params = {name[6:]: value for name, value in params.items() if name.startswith("param_")}
     compression = take("enable_http_compression", "1") not in _OFF
+    if take("role"):
+        raise refusal(SET_NON_GRANTED_ROLE, f"The embedded store has no roles, so none named {params['role']}.")
     timeout = take("session_timeout", "60")
     if not timeout.isdecimal():
         raise refusal(BAD_ARGUMENTS, f"Invalid session timeout: {timeout!r}, expected seconds.")

@@ -4,11 +4,12 @@ A result comes as pieces, the first of them already fetched, so that a statement
 status instead of breaking an answer that has begun. An insert is committed by finish() and by nothing else.
 """
 
+import contextlib
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any
+from typing import Any
 
 from spendwatch.clickhouse.store.compression import PIECE
 from spendwatch.clickhouse.store.engine import Engine, Link, identifier
@@ -18,11 +19,24 @@ from spendwatch.clickhouse.store.statement import InsertHead, first_words, outpu
 # Formats whose blocks may be written one after another. The engine ends every block of any other format as if it were
 # the whole (Arrow, JSON, Parquet, and each …WithNames would repeat its header), so those are taken as one piece.
 _ROW_FORMATS = frozenset(
-    name.lower()
-    for name in (
-        "Native RowBinary CSV TSV TabSeparated TSVRaw TabSeparatedRaw JSONEachRow JSONLines NDJSON "
-        "JSONStringsEachRow LineAsString RawBLOB MsgPack CustomSeparated Null"
-    ).split()
+    {
+        "csv",
+        "customseparated",
+        "jsoneachrow",
+        "jsonlines",
+        "jsonstringseachrow",
+        "lineasstring",
+        "msgpack",
+        "native",
+        "ndjson",
+        "null",
+        "rawblob",
+        "rowbinary",
+        "tabseparated",
+        "tabseparatedraw",
+        "tsv",
+        "tsvraw",
+    }
 )
 
 _ENOUGH = 256 * 1024
@@ -118,20 +132,21 @@ class Result:
                 break
         return b"".join(parts)
 
-    def spool(self) -> "Iterator[bytes]":
-        """Run the statement to its end first, then hand the pieces out: for wait_end_of_query. Raises Refusal."""
+    def spool(self) -> Iterator[bytes]:
+        """Run the statement to its end, then hand its pieces out, large ones from a temporary file. Raises Refusal."""
         if self.complete:
             return _slices(self.first)
-        spooled: IO[bytes] = tempfile.SpooledTemporaryFile(max_size=_SPOOL)
-        try:
+        with contextlib.ExitStack() as stack:
+            spooled = stack.enter_context(tempfile.SpooledTemporaryFile(max_size=_SPOOL))
             spooled.write(self.first)
-            while not self.complete:
-                spooled.write(self.next_piece())
-        except BaseException:
-            spooled.close()
-            raise
-        spooled.seek(0)
+            for piece in iter(self._rest, None):
+                spooled.write(piece)
+            spooled.seek(0)
+            stack.pop_all()
         return _read_pieces(spooled)
+
+    def _rest(self) -> bytes | None:
+        return None if self.complete else self.next_piece()
 
     def cancel(self) -> None:
         """Stop a statement whose rest nobody wants."""
@@ -148,7 +163,7 @@ def _slices(data: bytes) -> Iterator[bytes]:
         yield data[at : at + PIECE]
 
 
-def _read_pieces(file: IO[bytes]) -> Iterator[bytes]:
+def _read_pieces(file: "tempfile.SpooledTemporaryFile[bytes]") -> Iterator[bytes]:
     with file:
         while piece := file.read(PIECE):
             yield piece
@@ -168,6 +183,7 @@ class Insert:
         self.progress = Progress(time.monotonic())
         self._raw = link.raw
         self._link = link
+        self._over = False
         try:
             self._inserter = self._raw.send_insert(head.statement, head.format)
         except RuntimeError as error:
@@ -182,6 +198,7 @@ class Insert:
 
     def finish(self) -> None:
         """Commit. When this returns, the rows are stored. Raises Refusal."""
+        self._over = True
         try:
             done = self._raw.insert_done(self._inserter)
         except RuntimeError as error:
@@ -190,7 +207,10 @@ class Insert:
         self.progress.written_bytes = done.bytes_written()
 
     def cancel(self) -> None:
-        """Give the rest up without committing it."""
+        """Give an insert up that was not finished."""
+        if self._over:
+            return
+        self._over = True
         try:
             self._raw.insert_cancel(self._inserter)
         except RuntimeError:

@@ -1,14 +1,14 @@
 """From a data folder to a served port and back: open, announce, serve, stop.
 
-The order matters. What a person can get wrong is checked first; the port is held before the engine opens but answers
-only after; when told to stop, what runs is finished before the engine closes.
+The port is held before the engine opens but answers only after; when told to stop, what runs is finished before the
+engine closes.
 """
 
 import asyncio
-import contextlib
 import logging
-import os
+import socket
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,86 +17,98 @@ import uvicorn
 from spendwatch.clickhouse.store.app import App, Limits
 from spendwatch.clickhouse.store.engine import Engine
 from spendwatch.clickhouse.store.errors import Refusal
-from spendwatch.clickhouse.store.process import check_detached, listen, own, write_config
-from spendwatch.clickhouse.store.users import read_users
+from spendwatch.clickhouse.store.process import check_detached
+from spendwatch.clickhouse.store.users import User
 from spendwatch.errors import ConfigError
 
 logger = logging.getLogger("spendwatch.store")
 
 _STOP_S = 30
+_READS_S = 3.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to run the store. memory_bytes: what the engine may use; concurrent: statements at a time."""
+    """How to serve. data: the folder of this store; concurrent: statements at a time."""
 
     data: Path
-    bind: str
-    port: int
     database: str
-    user: str
-    password_file: Path
-    users_file: Path | None
-    memory_bytes: int
     concurrent: int
-    fsync: bool
     allow_detached: bool
 
 
 class _Server(uvicorn.Server):
-    """uvicorn, which tells its parent by one line on standard output when it answers."""
+    """uvicorn, which says on standard output when it answers, and stops statements that only read on the way out."""
 
-    def __init__(self, config: uvicorn.Config, ready: str) -> None:
+    def __init__(self, config: uvicorn.Config, app: App, ready: str) -> None:
         super().__init__(config)
+        self._app = app
         self._ready = ready
 
-    async def startup(self, sockets: "list[object] | None" = None) -> None:  # type: ignore[override]
-        await super().startup(sockets)  # type: ignore[arg-type]
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; then the ready line."""
+        await super().startup(sockets)
         sys.stdout.write(self._ready + "\n")
         sys.stdout.flush()
 
-
-async def serve(options: Options) -> None:
-    """Serve until SIGTERM or SIGINT. Raises ConfigError when it can't start as asked."""
-    users = read_users(options.user, options.password_file, options.users_file)
-    with own(options.data), contextlib.closing(listen(options.bind, options.port)) as listener:
-        config = write_config(
-            options.data / "config", database=options.database, memory_bytes=options.memory_bytes, fsync=options.fsync
-        )
-        # The engine resolves relative paths, and drops caches of its own, where the process stands.
-        os.chdir(options.data)
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's: what runs is finished. But statements that only read are stopped after a few seconds."""
+        stop_reads = asyncio.create_task(self._stop_reads())
         try:
-            engine = Engine(options.data / "clickhouse", config, options.database)
-        except Refusal as error:
+            await super().shutdown(sockets)
+        finally:
+            stop_reads.cancel()
+
+    async def _stop_reads(self) -> None:
+        while True:
+            await asyncio.sleep(_READS_S)
+            await self._app.kill_reads()
+
+
+class _Quiet(logging.Filter):
+    """Drops uvicorn's complaint about an answer without an end: that is how a failure in the middle looks by intent."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return "without completing response" not in record.getMessage()
+
+
+async def serve(options: Options, listener: socket.socket, users: Mapping[str, User], config: Path) -> None:
+    """Serve until SIGTERM or SIGINT. Raises ConfigError when the engine can't serve this folder."""
+    try:
+        engine = Engine(options.data / "clickhouse", config, options.database)
+    except Refusal as error:
+        raise ConfigError(
+            f"expected a ClickHouse folder at {options.data / 'clickhouse'}, found: {error.text}. "
+            "Restore it from a backup, or name another folder with --data."
+        ) from None
+    with engine:
+        detached = check_detached(engine)
+        if detached and not options.allow_detached:
             raise ConfigError(
-                f"expected a ClickHouse folder at {options.data / 'clickhouse'}, found: {error.text}. "
-                "Restore it from a backup, or name another folder with --data."
-            ) from None
-        with engine:
-            detached = check_detached(engine)
-            if detached and not options.allow_detached:
-                raise ConfigError(
-                    "expected every part of the database to be whole, found parts that the engine set aside, so their "
-                    f"rows are missing from every sum: {'; '.join(detached)}. Restore them from a backup, or start "
-                    "with --allow-detached to go on without them."
-                )
-            for line in detached:
-                logger.error("rows are missing: the engine set a broken part aside: %s", line)
-            app = App(engine, users, Limits(concurrent=options.concurrent))
-            host, port = listener.getsockname()[:2]
-            server = _Server(
-                uvicorn.Config(
-                    app,
-                    lifespan="off",
-                    log_config=None,
-                    access_log=False,
-                    server_header=False,
-                    timeout_keep_alive=30,
-                    timeout_graceful_shutdown=_STOP_S,
-                ),
-                f"spendwatch store ready: http://{host}:{port}/{options.database} (data: {options.data})",
+                "expected every part of the database to be whole, found parts that the engine set aside, so their rows "
+                f"are missing from every sum: {'; '.join(detached)}. Restore them from a backup, or start with "
+                "--allow-detached to go on without them."
             )
-            try:
-                await server.serve(sockets=[listener])
-            finally:
-                await asyncio.to_thread(app.close)
+        for line in detached:
+            logger.error("rows are missing: the engine set a broken part aside: %s", line)
+        app = App(engine, users, Limits(concurrent=options.concurrent))
+        host, port = listener.getsockname()[:2]
+        shown = f"[{host}]" if ":" in host else host
+        logging.getLogger("uvicorn.error").addFilter(_Quiet())
+        server = _Server(
+            uvicorn.Config(
+                app,
+                lifespan="off",
+                log_config=None,
+                access_log=False,
+                server_header=False,
+                timeout_keep_alive=30,
+                timeout_graceful_shutdown=_STOP_S,
+            ),
+            app,
+            f"spendwatch store ready: http://{shown}:{port}/{options.database} (data: {options.data})",
+        )
+        try:
+            await server.serve(sockets=[listener])
+        finally:
+            await asyncio.to_thread(app.close)

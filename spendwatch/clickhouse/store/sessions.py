@@ -4,6 +4,7 @@ One statement at a time; a session nobody used for its timeout is closed. Withou
 connection of the pool.
 """
 
+import json
 import threading
 import time
 from collections.abc import Mapping
@@ -37,9 +38,10 @@ class Session:
         self.link.stand_at(database or self.database, {})
         if not settings:
             return
-        names = ", ".join(quote(name) for name in settings)
         found = self.link.run(
-            f"SELECT name, changed, value FROM system.settings WHERE name IN ({names})", "JSONCompactEachRow"
+            "SELECT name, changed, value FROM system.settings WHERE has({names:Array(String)}, name)",
+            "JSONCompactEachRow",
+            {"names": "[" + ", ".join(quote(name) for name in settings) + "]"},
         )
         before = {row[0]: row[2] if row[1] else None for row in _rows(found.bytes())}
         self.link.run("SET " + ", ".join(f"{name}={quote(value)}" for name, value in settings.items()))
@@ -134,6 +136,4 @@ class Sessions:
 
 
 def _rows(data: bytes) -> list[tuple[str, bool, str]]:
-    import json
-
     return [tuple(json.loads(line)) for line in data.splitlines()]

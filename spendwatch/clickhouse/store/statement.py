@@ -1,5 +1,5 @@
-"""What the store must know of a statement before the engine sees it: its first word, where the data of an INSERT begins,
-which format it asks for.
+"""What the store must know of a statement before the engine sees it: its first words, where the data of an INSERT
+begins, which format it asks for.
 
 Only words, quotes, comments and parentheses are read, as ClickHouse's own lexer separates them; meaning is left to the
 engine's parser. Nothing here decides what is allowed.
@@ -131,6 +131,33 @@ def _data_begins(sql: bytes, position: int, complete: bool) -> int:
     if sql[position : position + 1] == b"\n":
         position += 1
     return position
+
+
+_OUTSIDE = (b"file", b"eval")
+
+
+def outside_name(sql: bytes) -> str | None:
+    """A name in a statement that reaches out of the database and that no grant covers; None when there is none.
+
+    `file` reads any file as a function, also where a function's name is an argument; `eval` runs text as SQL; `disk(…)`
+    puts a table on a disk of its own. Names are case-sensitive in the engine for the first two.
+    """
+    if not any(name in sql for name in _OUTSIDE) and b"disk" not in sql.lower():
+        return None
+    disk = False
+    for found in _TOKEN.finditer(sql):
+        kind = found.lastgroup
+        if kind == "space":
+            continue
+        if disk and found[0] == b"(":
+            return "disk"
+        disk = False
+        if kind == "word" or (kind == "quoted" and found[0][:1] in (b"`", b'"')):
+            name = found[0].strip(b'`"') if kind == "quoted" else found[0]
+            if name in _OUTSIDE:
+                return name.decode()
+            disk = kind == "word" and name.lower() == b"disk"
+    return None
 
 
 _KILL_ID = re.compile(r"\bquery_id\s*=\s*'((?:[^'\\]|\\.|'')*)'", re.IGNORECASE)
