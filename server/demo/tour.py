@@ -134,13 +134,10 @@ class Tour:
 
     def _reconciled(self) -> Iterator[Claim]:
         variances = apps.get_model("spendwatch_ledger", "Variance")._default_manager.open()
-        found = {
-            (row.day.isoformat(), row.model, row.key_hash, row.variance_class): money.text(row.amount)
-            for row in variances
-        }
+        found = {(row.day.isoformat(), row.key_hash, row.variance_class): money.text(row.amount) for row in variances}
         where = self._page("spendwatch_ledger_variance_changelist")
         for planted in self._planted:
-            cell = (planted["day"], planted["model"], planted["key_hash"], planted["kind"])
+            cell = (planted["day"], planted["key_hash"], planted["kind"])
             amount = money.parse(planted["amount"]) or money.ZERO
             yield Claim(
                 f"on {planted['day']} OpenRouter's statement differs by {formats.usd(amount, 6)} on "
@@ -159,12 +156,17 @@ class Tour:
 
     def _runaway(self) -> Claim:
         incidents = self._incidents("loop")
-        loops = [loop for incident in incidents for loop in incident.evidence.get("loops", [])]
+        first = (
+            apps.get_model("spendwatch_alerts", "Delivery")
+            ._default_manager.filter(incident__in=incidents, is_root=True)
+            .first()
+        )
+        loops = first.facts.get("loops", []) if first else []
         repeats = max((loop["repeats"] for loop in loops), default=0)
         cost = sum((Decimal(loop["cost"]) for loop in loops), Decimal(0))
         return Claim(
-            f"the agent crawler repeated one search {repeats} times for {formats.usd(cost)}; Slack has one thread "
-            "on it",
+            f"the agent crawler had repeated one search {repeats} times for {formats.usd(cost)} when Slack heard "
+            "of it, in one thread",
             f"{self._world.slack_url}/",
             (1, 1),
             (incidents.count(), self._roots("crawler")),

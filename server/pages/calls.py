@@ -61,7 +61,7 @@ class CallAdmin(ModelAdmin):  # type: ignore[misc]  # unfold ships no types
         """One page of the calls that the address asks for."""
         wanted = read_filter(request.GET, timezone.now())
         page = _page_number(request.GET.get("page", ""))
-        context: dict[str, Any] = {"title": "Calls", "wanted": wanted, "page": page}
+        context: dict[str, Any] = {"title": "Calls", "wanted": wanted, "page": page, "is_fullwidth": "1"}
         try:
             ch = connection(CALLER)
             found = queries.calls_page(
