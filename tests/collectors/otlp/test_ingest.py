@@ -10,10 +10,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
 from collectors.models import IngestToken, Project
+from collectors.otlp import protocol, tokens
 from spendwatch.calls import CostBasis, LLMCall, Tags, TokenUsage
 from spendwatch.clickhouse.client import Connection
 from tests.collectors.otlp import otlp
@@ -68,20 +70,20 @@ ENCODERS: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("encoding", ENCODERS)
-@pytest.mark.parametrize(
-    "content_type", ["application/x-protobuf", "application/json", "application/json; charset=utf-8"]
-)
-def test_every_encoding_is_taken(
-    collector: Collector, clickhouse: Connection, encoding: str, content_type: str
-) -> None:
-    message = otlp.request([otlp.own_span(CALL)], scope="spendwatch")
-    body = message.SerializeToString() if "protobuf" in content_type else otlp.json_body(message)
-    headers = {"content-encoding": encoding} if encoding else {}
-    response = collector.post(ENCODERS[encoding](body), content_type=content_type, headers=headers)
-    assert partial_success(response) == (0, "")
-    assert response.headers["content-type"] == content_type.split(";")[0].lower()
-    assert ids(clickhouse) == ["gen-1763769600-Ab3"]
+def test_every_encoding_is_taken(collector: Collector, clickhouse: Connection) -> None:
+    ways = [
+        (encoding, content_type)
+        for encoding in ENCODERS
+        for content_type in ("application/x-protobuf", "application/json", "application/JSON; charset=x")
+    ]
+    for number, (encoding, content_type) in enumerate(ways):
+        message = otlp.request([otlp.own_span(call(number))], scope="spendwatch")
+        body = message.SerializeToString() if "protobuf" in content_type else otlp.json_body(message)
+        headers = {"content-encoding": encoding} if encoding else {}
+        response = collector.post(ENCODERS[encoding](body), content_type=content_type, headers=headers)
+        assert partial_success(response) == (0, ""), (encoding, content_type)
+        assert response.headers["content-type"] == content_type.split(";")[0].lower()
+    assert ids(clickhouse) == sorted(f"gen-1763769600-{number}" for number in range(len(ways)))
 
 
 def test_sending_again_changes_nothing(collector: Collector, clickhouse: Connection) -> None:
@@ -161,17 +163,15 @@ def test_health_is_told(collector: Collector) -> None:
     assert collector.http.get(collector.url + "/readyz").text == "ready\n"
 
 
-@pytest.mark.parametrize("content_type", ["application/x-protobuf", "application/json"])
-@pytest.mark.parametrize("body", [b"not otlp", b"\x0a\x05hel", b'{"resourceSpans": 5}', b"\xff" * 100])
-def test_a_malformed_body_is_refused_with_the_reason(
-    collector: Collector, clickhouse: Connection, content_type: str, body: bytes
-) -> None:
-    response = collector.post(body, content_type=content_type)
-    code, message = status_message(response)
-    assert (response.status_code, code) == (400, 3)
-    assert response.headers["content-type"] == content_type
-    assert message.startswith("expected an ExportTraceServiceRequest in")
-    assert ", found" in message
+def test_a_malformed_body_is_refused_with_the_reason(collector: Collector, clickhouse: Connection) -> None:
+    for content_type in ("application/x-protobuf", "application/json"):
+        for body in (b"not otlp", b"\x0a\x05hel", b'{"resourceSpans": 5}', b"\xff" * 100):
+            response = collector.post(body, content_type=content_type)
+            code, message = status_message(response)
+            assert (response.status_code, code) == (400, 3), (content_type, body)
+            assert response.headers["content-type"] == content_type
+            assert message.startswith("expected an ExportTraceServiceRequest in")
+            assert ", found" in message
     assert collector.send([CALL]).status_code == 200
     assert count(clickhouse) == 1
 
@@ -193,17 +193,14 @@ def test_an_unknown_type_or_encoding_is_refused(collector: Collector) -> None:
     assert "found 'br'" in status_message(response)[1]
 
 
-@pytest.mark.parametrize(
-    "sent",
-    [None, "", "Bearer", "Bearer swt_wrong", "Bearer swt_" + "x" * 500, "Basic c3d0OnB3", "swt_"],
-)
-def test_a_missing_or_unknown_token_is_refused(collector: Collector, clickhouse: Connection, sent: str | None) -> None:
-    headers = {"content-type": "application/json"} | ({} if sent is None else {"authorization": sent})
+def test_a_missing_or_unknown_token_is_refused(collector: Collector, clickhouse: Connection) -> None:
     body = otlp.json_body(otlp.request([otlp.own_span(CALL)], scope="spendwatch"))
-    response = collector.http.post(collector.url + "/v1/traces", content=body, headers=headers)
-    assert (response.status_code, response.json()["code"]) == (401, 16)
-    assert "SPENDWATCH_TOKEN" in response.json()["message"]
-    assert response.headers["www-authenticate"] == "Bearer"
+    for sent in (None, "", "Bearer", "Bearer swt_wrong", "Bearer swt_" + "x" * 500, "Basic c3d0OnB3", "swt_"):
+        headers = {"content-type": "application/json"} | ({} if sent is None else {"authorization": sent})
+        response = collector.http.post(collector.url + "/v1/traces", content=body, headers=headers)
+        assert (response.status_code, response.json()["code"]) == (401, 16), sent
+        assert "SPENDWATCH_TOKEN" in response.json()["message"]
+        assert response.headers["www-authenticate"] == "Bearer"
     assert count(clickhouse) == 0
 
 
@@ -218,8 +215,6 @@ def test_a_revoked_token_is_refused_once_it_is_forgotten(make_collector: Callabl
 
 
 def test_a_token_is_remembered_for_no_longer_than_ten_seconds(collector: Collector) -> None:
-    from collectors.otlp import tokens
-
     token, secret = IngestToken.issue(Project.objects.get(slug="shop"), "to be revoked")
     assert collector.post(otlp.own_request([CALL]), token=secret).status_code == 200
     token.revoke()
@@ -407,3 +402,27 @@ def test_json_of_broadcast_with_plain_numbers_is_taken(collector: Collector, cli
     text = re.sub(r'"(intValue|startTimeUnixNano|endTimeUnixNano)": "(\d+)"', r'"\1": \2', json.dumps(message))
     assert partial_success(collector.post(text.encode(), content_type="application/json")) == (0, "")
     assert ids(clickhouse) == ["gen-1763769600-Ab3"]
+
+
+def test_a_store_that_refuses_is_told_to_the_sender_without_its_secrets(
+    collector: Collector, clickhouse: Connection, settings: Any
+) -> None:
+    right = settings.SPENDWATCH_CLICKHOUSE_DSN
+    settings.SPENDWATCH_CLICKHOUSE_DSN = re.sub(r"//([^:]+):[^@]+@", r"//\1:wrong-password@", right)
+    response = collector.send([CALL])
+    assert (response.status_code, status_message(response)[0]) == (503, 14)
+    assert int(response.headers["retry-after"]) > 0
+    for secret in ("password", "127.0.0.1", "8123"):
+        assert secret not in status_message(response)[1]
+    assert collector.http.get(collector.url + "/readyz").status_code == 503
+    settings.SPENDWATCH_CLICKHOUSE_DSN = right
+    assert collector.send([CALL]).status_code == 200
+    assert count(clickhouse) == 1
+
+
+def test_a_connection_that_says_nothing_is_closed(collector: Collector, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(protocol, "MESSAGE_S", 0.2)
+    for beginning in (b"", b"POST /v1/traces HTTP/1.1\r\nhost: "):
+        with socket.create_connection(collector.address, timeout=30) as raw:
+            raw.sendall(beginning)
+            assert raw.recv(1) == b""
