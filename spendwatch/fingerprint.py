@@ -342,13 +342,14 @@ _CHANGING = re.compile(
     r"|(?<!\w)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
     r"|(?<!\w)[^\W\d]*\d[\w.:,\-]*",
 )
+_RUN = re.compile(r"#(?: ?#)+")
 
 
 def mask(text: str) -> str:
-    """The text in lower case, white space squeezed, each changing part as "#"; the two ends of a long one."""
+    """The text in lower case, white space squeezed, each run of changing parts as "#"; the two ends of a long one."""
     if len(text) > 2 * NORMALISED_CHARACTERS:
         text = f"{text[:NORMALISED_CHARACTERS]}\x1f{text[-NORMALISED_CHARACTERS:]}"
-    return " ".join(_CHANGING.sub("#", text.lower()).split())
+    return _RUN.sub("#", " ".join(_CHANGING.sub("#", text.lower()).split()))
 
 
 def _sampled(data: bytes | memoryview) -> bytes:

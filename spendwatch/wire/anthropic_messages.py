@@ -125,6 +125,9 @@ class MessagesReader(Reader):
         others = other_models(self._usage)
         if others:
             self.attributes["other_model_usage"] = msgspec.json.encode(others).decode()
+        searches = count(mapping(self._usage.get("server_tool_use")).get("web_search_requests"))
+        if searches:
+            self.attributes["web_searches"] = str(searches)
         if self._server_tools:
             self.attributes["server_tools"] = ",".join(self._server_tools)
 
@@ -167,7 +170,9 @@ def read_anthropic(usage: dict[str, Any]) -> Tally:
         if one.get("type") == "compaction":
             _add_pass(one, tally)
     read_cost(usage, tally)
-    tally.service_tier = text(usage.get("service_tier"))
+    tier = text(usage.get("service_tier"))
+    # Fast mode is priced like a service tier of its own, but stated beside it.
+    tally.service_tier = "fast" if usage.get("speed") == "fast" and tier in (None, "standard") else tier
     return tally
 
 

@@ -115,6 +115,9 @@ class ResponsesReader(Reader):
             self._response(event.response, streamed=True, over=kind in _OVER)
 
     def closing(self) -> None:
+        searches = self._server_tools.count("web_search_call")
+        if searches:
+            self.attributes["web_searches"] = str(searches)
         if self._server_tools:
             self.attributes["server_tools"] = ",".join(self._server_tools)
 

@@ -28,6 +28,7 @@ MAX_ERROR_EVENTS = 16
 _SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _SSE_STARTS = (b"data", b"event", b"id", b"retry", b":")
+_STARTS = (*_SSE_STARTS[:-1], _BOM)
 
 
 class Framing(Enum):
@@ -138,16 +139,11 @@ class Reader:
 
     def _sniff(self, data: bytes) -> bytes:
         """Decide the framing once there is something to decide by; the bytes to go on with."""
-        data = self._leading + data
-        start = data.removeprefix(_BOM).lstrip(_SPACE)
-        # White space before the JSON is a keep-alive (DeepSeek); "da" may still become "data:".
-        undecided = not start or (len(start) < 5 and any(s.startswith(start) for s in _SSE_STARTS))
-        if undecided and len(data) < 4096:
-            self._leading = data
-            return b""
-        if undecided:
-            # Keep-alive white space can go on for long; none of it is worth keeping.
-            self._leading = start[-8:]
+        # White space before the JSON is a keep-alive (DeepSeek, OpenRouter), and nobody misses it.
+        start = (self._leading + data).lstrip(_SPACE).removeprefix(_BOM).lstrip(_SPACE)
+        if len(start) < 5 and (not start or any(s.startswith(start) for s in _STARTS)):
+            # Nothing to decide by yet: "da" may still become "data:".
+            self._leading = start
             return b""
         self._leading = b""
         self._decide(start)

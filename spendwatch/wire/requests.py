@@ -110,7 +110,7 @@ def _form_field(body: bytes, name: bytes) -> str | None:
 
 _LOOSE = json.JSONDecoder(strict=False)
 _MESSAGE = re.compile(rb'\{\s*"(?:role|content|type|id|name|tool_call_id|tool_calls|refusal|status)"\s*:')
-_HUGE_MESSAGE = re.compile(rb'\{\s*"role"\s*:\s*"(?:user|tool|assistant|system|developer)"\s*,')
+_HUGE_MESSAGE = re.compile(rb'\{\s*"role"\s*:\s*"(?:user|tool|assistant|system|developer)"\s*,\s*"content"\s*:\s*"')
 _ITEMS = (
     "message",
     "function_call",
@@ -128,7 +128,7 @@ def _from_ends(body: bytes, history: str) -> Asked | None:
 
     {...small members..., "messages": [ ..., last ] , ...small members...}: what stands before the array must be a
     JSON object once it is closed, and so must what stands after it; the last messages must be whole JSON values that
-    end exactly where the array does. Only a message too large to be parsed is taken on its looks.
+    end exactly where the array does.
     """
     start = body.find(f'"{history}"'.encode(), 0, 4 * _TAIL)
     opening = body.find(b"[", start, start + 32) if start >= 0 else -1
@@ -212,13 +212,33 @@ def _message_before(body: bytes, opening: int, end: int) -> tuple[int, int] | No
         if body[at - 1] not in b"[, \t\r\n" or not _MESSAGE.match(body, at):
             continue
         if end - at > LARGE:
-            if _HUGE_MESSAGE.match(body, at):
-                return at, end
-            continue
+            return (at, end) if _is_one_text(body, at, end) else None
         try:
             message = msgspec.json.decode(memoryview(body)[at:end])
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
             continue
+        # Whatever is one whole value here is the array's last element, be it a message or not.
         if isinstance(message, dict) and ("role" in message or message.get("type") in _ITEMS):
             return at, end
+        return None
     return None
+
+
+def _is_one_text(body: bytes, start: int, end: int) -> bool:
+    """Whether a large stretch is one message whose content is one string: found by its quotes, without parsing it."""
+    opened = _HUGE_MESSAGE.match(body, start)
+    if opened is None:
+        return False
+    at = opened.end() - 1
+    for _ in range(_HOPS):
+        at = body.find(b'"', at + 1, end)
+        if at < 0:
+            return False
+        before = at
+        while body[before - 1] == 0x5C:
+            before -= 1
+        if (at - before) % 2 == 0:
+            break
+    else:
+        return False
+    return isinstance(loads(b'{"content":""' + body[at + 1 : end]), dict) if end - at < LARGE else False

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -28,7 +29,7 @@ def test_every_recorded_exchange_is_read_as_expected_in_any_split(case: dict[str
         assert corpus.replay(case, _split(data, random.Random(f"{case['id']} {seed}"))) == whole
     if sizes := case.get("chunk_sizes"):
         edges = [sum(sizes[:i]) for i in range(len(sizes) + 1)]
-        pieces = [data[a:b] for a, b in zip(edges, edges[1:], strict=False)]
+        pieces = [data[a:b] for a, b in pairwise(edges)]
         assert corpus.replay(case, [*pieces, data[edges[-1] :]]) == whole
     if len(data) < 20_000:
         assert corpus.replay(case, (data[i : i + 1] for i in range(len(data)))) == whole
