@@ -13,6 +13,7 @@ from opentelemetry import context
 
 from spendwatch import recorder as recorders
 from spendwatch.calls import CallStatus
+from spendwatch.hooks import usage
 from spendwatch.hooks.decode import Decoder, decoder
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
@@ -40,6 +41,7 @@ class Exchange:
         "_status",
         "begun",
         "http_span",
+        "question",
     )
 
     def __init__(self, recorder: Recorder, reader: Reader, request: Request, *, http_span: bool) -> None:
@@ -52,6 +54,8 @@ class Exchange:
         self._first_ns: int | None = None
         self._status: int | None = None
         self.http_span = http_span
+        self.question = usage.question(request, reader) if recorder.settings.request_stream_usage else None
+        """The body to send instead of the app's, which asks for the stream's usage."""
         self.begun = recorder.begin(on_app_traces=http_span)
         live.add(self)
 

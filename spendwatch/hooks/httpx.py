@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from spendwatch.hooks import httpspans
+from spendwatch.hooks import httpspans, usage
 from spendwatch.hooks.exchange import Exchange, inside, open_exchange, suppressed
 from spendwatch.hooks.guard import shielded
 from spendwatch.hooks.stream import PassingAsync, PassingSync, bodies
@@ -92,9 +92,18 @@ class Hook:
         exchange.head(status, response.headers)
         base = self._module.SyncByteStream if body is self._sync_body else self._module.AsyncByteStream
         if isinstance(response.stream, base):
-            response.stream = body(response.stream, exchange)
+            hide = exchange.question is not None and "content-encoding" not in response.headers
+            response.stream = body(response.stream, exchange, usage.Without() if hide else None)
         else:
             exchange.end(complete=False)
+
+    def asking(self, exchange: Exchange, request: Any) -> Any:
+        """The request to send: the app's, or a copy that asks for the stream's usage as well."""
+        return (self._asking(exchange.question, request) if exchange.question is not None else None) or request
+
+    @shielded("asking for a stream's usage")
+    def _asking(self, body: bytes, request: Any) -> Any:
+        return usage.asking(self._module, request, body)
 
     def spans(
         self, exchange: Exchange, transport: Any, *, asynchronous: bool
@@ -134,6 +143,7 @@ class _Sync(_Between):
         exchange = hook.open(self._recorder, request)
         if exchange is None:
             return transport.handle_request(request)
+        request = hook.asking(exchange, request)
         transport, under_call = hook.spans(exchange, transport, asynchronous=False)
         token = inside.set(True)
         try:
@@ -156,6 +166,7 @@ class _Async(_Between):
         exchange = hook.open(self._recorder, request)
         if exchange is None:
             return await transport.handle_async_request(request)
+        request = hook.asking(exchange, request)
         transport, under_call = hook.spans(exchange, transport, asynchronous=True)
         token = inside.set(True)
         try:

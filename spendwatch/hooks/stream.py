@@ -9,18 +9,22 @@ from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
 from spendwatch.hooks.exchange import Exchange
+from spendwatch.hooks.usage import Without
 
 
 class _Passing:
     _stream: Any
     _exchange: Exchange
+    _without: Without | None
+    """What takes an event out of the stream that the app didn't ask for; None: every byte is passed on as it came."""
 
-    def __init__(self, stream: Any, exchange: Exchange) -> None:
+    def __init__(self, stream: Any, exchange: Exchange, without: Without | None = None) -> None:
         self._stream = stream
         self._exchange = exchange
+        self._without = without
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("_stream", "_exchange"):  # not there yet, or not any more: no way to look further
+        if name in ("_stream", "_exchange", "_without"):  # not there yet, or not any more: no way to look further
             raise AttributeError(name)
         return getattr(self._stream, name)
 
@@ -35,11 +39,16 @@ class PassingSync(_Passing):
 
     def __iter__(self) -> Iterator[bytes]:
         exchange = self._exchange
-        feed = exchange.feed
+        feed, without = exchange.feed, self._without
         try:
             for chunk in self._stream:
                 feed(chunk)
-                yield chunk
+                if without is None:
+                    yield chunk
+                elif passed := without.feed(chunk):
+                    yield passed
+            if without is not None and (passed := without.close()):
+                yield passed
         except BaseException as exc:
             exchange.end(complete=False, error=exc)
             raise
@@ -59,12 +68,17 @@ class PassingAsync(_Passing):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         exchange = self._exchange
-        feed = exchange.feed
+        feed, without = exchange.feed, self._without
         inner = self._stream.__aiter__()
         try:
             async for chunk in inner:
                 feed(chunk)
-                yield chunk
+                if without is None:
+                    yield chunk
+                elif passed := without.feed(chunk):
+                    yield passed
+            if without is not None and (passed := without.close()):
+                yield passed
         except BaseException as exc:
             exchange.end(complete=False, error=exc)
             raise
