@@ -3,6 +3,7 @@
 # ruff: noqa: ARG002  # the signatures are Django's
 
 import json
+from decimal import Decimal
 from typing import Any
 
 from django.contrib import admin, messages
@@ -14,6 +15,7 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
 
+from ledger.balances import piers
 from ledger.clickhouse import connection
 from ledger.models import (
     Adjustment,
@@ -136,8 +138,9 @@ class ReconciliationAdmin(Facts, ModelAdmin):  # type: ignore[misc]  # as above
                 done = run(connection("ledger.admin"), source=source, first=day, last=day, now=timezone.now())
                 changed += done.new
         except StoreError as error:
-            messages.error(request, f"Stopped: {error}")
-        messages.success(request, f"Compared again; {changed} days changed.")
+            messages.error(request, f"Not all days were compared: {error}")
+        else:
+            messages.success(request, f"Compared again; {changed} days changed.")
 
     def has_run_permission(self, request: HttpRequest) -> bool:
         return request.user.has_perm("spendwatch_ledger.add_reconciliation")
@@ -240,10 +243,26 @@ class AdjustmentAdmin(Facts, ModelAdmin):  # type: ignore[misc]  # as above
 
 @admin.register(Balance)
 class BalanceAdmin(Facts, ModelAdmin):  # type: ignore[misc]  # as above
-    """What accounts had bought and used."""
+    """What accounts had bought and used, and the bridge: does it grow by what the statements' days add up to?"""
 
-    list_display = ("taken_at", "source", "account", "purchased_usd", "used_usd", "used_today_usd")
+    list_display = ("taken_at", "source", "account", "purchased_usd", "used_usd", "used_today_usd", "beside_usd")
     list_filter = ("source", "account")
+
+    def get_changelist_instance(self, request: HttpRequest) -> Any:
+        found = super().get_changelist_instance(request)
+        bridges = {
+            (source, account, pier.day): pier.difference
+            for source in {balance.source for balance in found.result_list}
+            for account, pier in piers(source)
+        }
+        for balance in found.result_list:
+            balance.beside = bridges.get((balance.source, balance.account, balance.taken_at.date()))
+        return found
+
+    @admin.display(description="Beside the statements until that day, USD")
+    def beside_usd(self, balance: Balance) -> str:
+        beside: Decimal | None = getattr(balance, "beside", None)
+        return "" if beside is None else money.text(beside)
 
     @admin.display(description="Bought, USD", ordering="purchased")
     def purchased_usd(self, balance: Balance) -> str:
