@@ -35,7 +35,8 @@ class Program:
         )
         self.output: list[str] = []
         self._lines: queue.Queue[str | None] = queue.Queue()
-        threading.Thread(target=self._read, daemon=True).start()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
 
     @property
     def pid(self) -> int:
@@ -83,6 +84,7 @@ class Program:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        self._reader.join(PATIENCE_S)
 
 
 def manage(*arguments: str, **environment: str) -> Program:

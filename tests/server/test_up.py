@@ -88,8 +88,11 @@ def test_the_first_start_makes_everything_and_says_it_once(own: dict[str, str], 
     secrets = Path(own["SPENDWATCH_DATA_DIR"]) / "secrets"
     assert {oct(path.stat().st_mode)[-3:] for path in secrets.iterdir()} == {"600"}
 
+    # A clean stop leaves nothing behind, and the next start tells no secret.
+    below = descendants(service.pid)
     service.send(signal.SIGINT)
     assert service.wait() == 0
+    assert not any(alive(pid) for pid in below)
     with manage("up", **own) as again:
         again.wait_for("Spendwatch is ready")
         text = "".join(again.output)
@@ -99,21 +102,21 @@ def test_the_first_start_makes_everything_and_says_it_once(own: dict[str, str], 
         assert again.wait() == 0
 
 
-def test_a_clean_stop_leaves_nothing_behind(own: dict[str, str], service: Program) -> None:
-    below = descendants(service.pid)
-    service.send(signal.SIGTERM)
-    assert service.wait() == 0
-    assert not any(alive(pid) for pid in below)
-
-
-@pytest.mark.parametrize("name", ["web", "store"])
-def test_a_killed_process_comes_back(own: dict[str, str], service: Program, name: str) -> None:
-    before = commands(service)[name]
-    os.kill(before, signal.SIGKILL)
-    service.wait_for(rf"^{name} ended \(killed by SIGKILL\)")
-    service.wait_for(rf"^{name} is back")
-    assert commands(service)[name] != before
+def test_killed_processes_come_back_and_a_second_instance_is_refused(
+    own: dict[str, str], service: Program, tmp_path: Path
+) -> None:
+    for name in ("web", "store", "worker"):
+        before = commands(service)[name]
+        os.kill(before, signal.SIGKILL)
+        service.wait_for(rf"^{name} ended \(killed by SIGKILL\)")
+        service.wait_for(rf"^{name} is back")
+        assert commands(service)[name] != before
     eventually(lambda: get(own["SPENDWATCH_WEB_PORT"], "/readyz")[0] == 200, "everything is ready again")
+
+    other = {**settings_for(tmp_path), "SPENDWATCH_DATA_DIR": own["SPENDWATCH_DATA_DIR"]}
+    text = refused(**other)
+    assert f"another instance (process {service.pid}) already runs on the data in" in text
+    assert get(own["SPENDWATCH_WEB_PORT"], "/readyz")[0] == 200
 
 
 def test_a_killed_supervisor_leaves_no_orphan_and_the_next_start_works(own: dict[str, str], service: Program) -> None:
@@ -121,31 +124,16 @@ def test_a_killed_supervisor_leaves_no_orphan_and_the_next_start_works(own: dict
     assert len(below) >= len(CHILDREN)
     service.send(signal.SIGKILL)
     eventually(lambda: not any(alive(pid) for pid in below), "every process has ended")
-    with manage("up", **own) as again:
-        again.wait_for("Spendwatch is ready")
-        again.send(signal.SIGTERM)
-        assert again.wait() == 0
 
-
-def test_a_second_instance_on_the_same_data_is_refused(own: dict[str, str], service: Program, tmp_path: Path) -> None:
-    other = {**settings_for(tmp_path), "SPENDWATCH_DATA_DIR": own["SPENDWATCH_DATA_DIR"]}
-    with manage("up", **other) as second:
-        assert second.wait() == 1
-    text = "".join(second.output)
-    assert f"another instance (process {service.pid}) already runs on the data in" in text
-    assert "Traceback" not in text
-    assert get(own["SPENDWATCH_WEB_PORT"], "/readyz")[0] == 200
-
-
-def test_ports_can_be_chosen_on_the_command_line(own: dict[str, str]) -> None:
+    # The ports may also be chosen on the command line.
     web, ingest, store = (str(port) for port in free_ports(3))
-    only_data = {"SPENDWATCH_DATA_DIR": own["SPENDWATCH_DATA_DIR"]}
-    with manage("up", "--web-port", web, "--ingest-port", ingest, "--store-port", store, **only_data) as program:
-        program.wait_for("Spendwatch is ready")
+    ports = ["--web-port", web, "--ingest-port", ingest, "--store-port", store]
+    with manage("up", *ports, SPENDWATCH_DATA_DIR=own["SPENDWATCH_DATA_DIR"]) as again:
+        again.wait_for("Spendwatch is ready")
         assert get(web, "/readyz")[0] == 200
         assert get(ingest, "/readyz")[0] == 200
-        program.send(signal.SIGTERM)
-        assert program.wait() == 0
+        again.send(signal.SIGTERM)
+        assert again.wait() == 0
 
 
 def refused(**environment: str) -> str:
