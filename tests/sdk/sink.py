@@ -89,7 +89,16 @@ class Sink:
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
-        for connection in self._open:  # a server that is gone answers nobody, kept-open connections included
+        self.close_all()  # a server that is gone answers nobody, kept-open connections included
+
+    @property
+    def connections(self) -> int:
+        """How many connections were ever made to it."""
+        return len(self._open)
+
+    def close_all(self) -> None:
+        """Drop every connection."""
+        for connection in self._open:
             with contextlib.suppress(OSError):
                 connection.shutdown(socket.SHUT_RDWR)
 
