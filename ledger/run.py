@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
-from django.db import transaction
+from django.db import IntegrityError, transaction
 from django.db.models import Max, Min
 
 from ledger.evidence import Evidence
@@ -125,6 +125,22 @@ def keep(
         return before, False
     cells = list(cells)
     variances = [part for variance in found.variances for part in evidence.explain(variance, cells)]
+    try:
+        return _append(source, day, found, sha256, variances, evidence.key_names, now)
+    except IntegrityError:
+        # Another worker was the first to look at this day, at this moment: one of the two is current, and it stands.
+        return Reconciliation.objects.get(source=source, day=day, current=True), False
+
+
+def _append(
+    source: str,
+    day: date,
+    found: Found,
+    sha256: str,
+    variances: list[FoundVariance],
+    key_names: Mapping[str, str],
+    now: datetime,
+) -> tuple[Reconciliation, bool]:
     with transaction.atomic():
         # Two workers at the same day take turns here; the later one looks again.
         before = Reconciliation.objects.select_for_update().filter(source=source, day=day, current=True).first()
@@ -149,7 +165,7 @@ def keep(
             agreed=found.agreed,
             digest=sha256,
         )
-        rows = [_row(kept, variance, evidence.key_names) for variance in variances]
+        rows = [_row(kept, variance, key_names) for variance in variances]
         for row in rows:
             row.adjustment_id = accepted.get(row.identity())
         Variance.objects.bulk_create(rows)

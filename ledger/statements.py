@@ -91,9 +91,11 @@ def keep_lines(
 ) -> int:
     """File the rows; how many lines are new. A line that stands but is stated no more, on a day within `withdrawn`
     (both inclusive), becomes a version of nothing, filed under `statement`."""
+    rows = list(rows)
+    oldest = min([withdrawn[0], *(row.day for row in rows)])
     standing = {
         (line.day, line.model, line.endpoint_id, line.key_hash): line
-        for line in StatementLine.objects.filter(source=source, account=account).current()
+        for line in StatementLine.objects.filter(source=source, account=account, day__gte=oldest).current()
     }
     new: list[StatementLine] = []
     stated = set()

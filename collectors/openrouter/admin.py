@@ -6,6 +6,7 @@ from typing import Any
 
 from django import forms
 from django.contrib import admin, messages
+from django.core.validators import RegexValidator
 from django.db.models import QuerySet
 from django.http import HttpRequest
 from django.utils import timezone
@@ -23,6 +24,7 @@ class AccountForm(forms.ModelForm):  # type: ignore[type-arg]  # generic for the
     management_key = forms.CharField(
         required=False,
         strip=True,
+        validators=[RegexValidator(r"^[!-~]+$", "A key has no spaces and only plain ASCII characters.")],
         widget=UnfoldAdminPasswordWidget(attrs={"autocomplete": "off"}, render_value=False),
         help_text="Encrypted when saved and never shown again. Leave it empty to keep the present one.",
     )

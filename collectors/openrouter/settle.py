@@ -50,15 +50,15 @@ def settle(ch: Connection, *, now: datetime) -> Settled:
         for call, lookup in _due(calls, now):
             if tried == MAX_LOOKUPS:
                 break
+            if not _claim(lookup, now):
+                continue
             tried += 1
             try:
                 generation = _ask(apis, call, now)
             except NotFoundError:
-                _later(lookup, now)
                 continue
             except (CollectError, ReadError) as error:
                 log.warning("could not settle %s: %s", call.call.response_id, error)
-                _later(lookup, now)
                 if isinstance(error, CollectError) and not error.permanent:
                     break
                 continue
@@ -168,9 +168,10 @@ def _due(calls: Sequence[StoredCall], now: datetime) -> Iterator[tuple[StoredCal
             yield call, found
 
 
-def _later(lookup: GenerationLookup, now: datetime) -> None:
-    """Ask again in 1, 2, 4, ... minutes, at most an hour apart; after a day, no more."""
+def _claim(lookup: GenerationLookup, now: datetime) -> bool:
+    """Note when to ask again should this fail, in 1, 2, 4, ... minutes, at most an hour apart and for a day; True when
+    no other worker was faster."""
     wait = timedelta(minutes=min(60, 2 ** min(lookup.attempts, 6)))
-    lookup.attempts += 1
-    lookup.next_at = now + wait if now + wait - lookup.first_at <= GIVE_UP_AFTER else None
-    lookup.save(update_fields=["attempts", "next_at"])
+    next_at = now + wait if now + wait - lookup.first_at <= GIVE_UP_AFTER else None
+    mine = GenerationLookup.objects.filter(pk=lookup.pk, attempts=lookup.attempts)
+    return mine.update(attempts=lookup.attempts + 1, next_at=next_at) == 1

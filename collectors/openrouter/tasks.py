@@ -9,7 +9,7 @@ from collectors.openrouter.collect import collect
 from collectors.openrouter.models import OpenRouterAccount
 from collectors.openrouter.settle import settle
 from ledger.clickhouse import connection
-from spendwatch.errors import CollectError, ReadError
+from spendwatch.errors import CollectError, ReadError, StoreError
 
 log = logging.getLogger("spendwatch.collectors.openrouter")
 
@@ -29,6 +29,11 @@ def collect_openrouter() -> None:
 @shared_task(name="spendwatch.collectors.settle")
 def settle_openrouter() -> None:
     """Settle aborted and unpriced calls by their generation."""
-    found = settle(connection("collectors.settle"), now=timezone.now())
+    try:
+        found = settle(connection("collectors.settle"), now=timezone.now())
+    except StoreError as error:
+        # The next run is minutes away and asks for the same calls.
+        log.warning("calls could not be settled: %s", error)
+        return
     if found.settled:
         log.info("settled %d calls, %d are open", found.settled, found.waiting)

@@ -155,6 +155,36 @@ def test_a_client_that_leaves_is_billed_in_full_and_marked_cancelled(openrouter:
     assert generation.billed.usage == COST
 
 
+def test_an_error_in_the_middle_of_a_stream_reaches_the_client(openrouter: OpenRouter) -> None:
+    script = {"reply": "abcdef", "chunks": 6, "error": {"status": 502, "message": "gone", "after_chunks": 4}}
+    stream = client(openrouter).chat.completions.create(
+        model=MODEL, messages=[], stream=True, metadata={"script": json.dumps(script)}
+    )
+    with pytest.raises(openai.APIError, match="gone"):
+        list(stream)
+    (generation,) = openrouter.world.generations.values()
+    assert generation.finish_reason == "error"
+
+
+def test_messages_through_openrouter_report_their_cost_at_the_end_of_the_stream(openrouter: OpenRouter) -> None:
+    anthropic_client = anthropic.Anthropic(
+        auth_token=KEY, base_url=openrouter.base_url.removesuffix("/v1"), max_retries=0
+    )
+    tokens = {"prompt": 5200, "completion": 900, "cached": 4000, "cache_write": 600}
+    with anthropic_client.messages.create(
+        model="anthropic/claude-sonnet-4.5",
+        max_tokens=100,
+        messages=[{"role": "user", "content": "hi"}],
+        extra_body={"script": {"tokens": tokens}},
+        stream=True,
+    ) as stream:
+        (delta,) = [event for event in stream if event.type == "message_delta"]
+    (generation,) = openrouter.world.generations.values()
+    assert generation.said.usage == Decimal("0.01875")
+    assert delta.usage.model_extra is not None
+    assert delta.usage.model_extra["cost"] == 0.01875
+
+
 def test_a_stream_cut_in_the_middle_ends_without_done(openrouter: OpenRouter) -> None:
     script = {"reply": "abcdef", "chunks": 6, "cut_after": 3}
     stream = client(openrouter).chat.completions.create(
