@@ -6,7 +6,7 @@ than reading the environment; a setting that is wrong raises ConfigError here an
 
 import os
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from spendwatch.calls import TAG_NAMES, Tags
@@ -26,12 +26,12 @@ class Settings:
 
     url: str
     """Where spans are posted, the full address."""
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = field(repr=False)
     timeout_s: float
     gzip: bool
     certificate: str | None
     """A file of CA certificates to trust, None for the system's."""
-    token: str | None
+    token: str | None = field(repr=False)
     resource: Mapping[str, str]
     """The OTel resource attributes of this process, service.name among them."""
     tags: Tags

@@ -67,7 +67,7 @@ class Recorder:
         self.settings = settings
         self.sink = sink
         self._service = settings.resource["service.name"]
-        self._tracer_provider = tracer_provider
+        self.tracer_provider = tracer_provider
         self.fingerprints = fingerprints
 
     def begin(self, *, on_app_traces: bool = False) -> Begun:
@@ -76,7 +76,7 @@ class Recorder:
         parent = trace.get_current_span().get_span_context()
         known = parent.is_valid
         app_span = None
-        provider = self._tracer_provider
+        provider = self.tracer_provider
         if provider is None and on_app_traces:
             provider = trace.get_tracer_provider()
         if provider is not None:

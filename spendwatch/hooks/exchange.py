@@ -9,7 +9,7 @@ import time
 from collections.abc import Mapping
 from contextvars import ContextVar
 
-from opentelemetry import context
+from opentelemetry import context, trace
 
 from spendwatch import recorder as recorders
 from spendwatch.calls import CallStatus
@@ -58,6 +58,11 @@ class Exchange:
         """The body to send instead of the app's, which asks for the stream's usage."""
         self.begun = recorder.begin(on_app_traces=http_span)
         live.add(self)
+
+    @property
+    def tracer_provider(self) -> trace.TracerProvider | None:
+        """The provider that the app named for its traces."""
+        return self._recorder.tracer_provider
 
     @shielded("reading a reply's head")
     def head(self, status: int, headers: Mapping[str, str], *, decoded: bool = False) -> None:

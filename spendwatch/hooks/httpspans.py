@@ -64,12 +64,15 @@ def _classes(module: str) -> tuple[Any, Any, Any] | None:
 
 
 def under(
-    begun: Begun, transport: Any, module: str, *, asynchronous: bool
+    begun: Begun, transport: Any, module: str, provider: trace.TracerProvider | None, *, asynchronous: bool
 ) -> tuple[Any, AbstractContextManager[object]]:
-    """The transport that makes the HTTP span, and the context in which the call's span is its parent."""
+    """The transport that makes the HTTP span, and the context in which the call's span is its parent.
+
+    provider: the app's TracerProvider, None for the global one.
+    """
     classes = _classes(module)
     if classes is not None and not classes[0]().is_instrumented_by_opentelemetry:
-        transport = classes[2 if asynchronous else 1](transport)
+        transport = classes[2 if asynchronous else 1](transport, tracer_provider=provider)
     return transport, _current(begun)
 
 

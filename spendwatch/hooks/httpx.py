@@ -118,7 +118,9 @@ class Hook:
     def _with_span(
         self, exchange: Exchange, transport: Any, asynchronous: bool
     ) -> tuple[Any, AbstractContextManager[object]]:
-        return httpspans.under(exchange.begun, transport, self._module.__name__, asynchronous=asynchronous)
+        return httpspans.under(
+            exchange.begun, transport, self._module.__name__, exchange.tracer_provider, asynchronous=asynchronous
+        )
 
 
 class _Between:
