@@ -5,6 +5,7 @@ import re
 import signal
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -73,24 +74,23 @@ class House:
     def stored(self) -> list[tuple[str, Decimal]]:
         """Response id and reported cost of every stored call, as any ClickHouse client reads them."""
         with connect(self.dsn, caller="tests") as ch:
-            return [
-                (str(row[0]), row[1])
-                for row in ch.query("stored", "SELECT response_id, effective_cost FROM llm_calls FINAL").result_rows
-            ]
+            rows = ch.query("stored", "SELECT response_id, effective_cost FROM llm_calls FINAL")
+            return [(str(row[0]), row[1]) for row in rows]
 
-    def browser(self) -> httpx2.Client:
+    @contextmanager
+    def browser(self) -> Iterator[httpx2.Client]:
         """A client that is logged in as the administrator."""
-        client = httpx2.Client(base_url=self.base_url, follow_redirects=True, timeout=30)
-        form = client.get("/admin/login/")
-        csrf = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form.text)
-        assert csrf is not None
-        answer = client.post(
-            "/admin/login/?next=/admin/",
-            data={"username": "admin", "password": self.password, "csrfmiddlewaretoken": csrf.group(1)},
-            headers={"Referer": f"{self.base_url}/admin/login/"},
-        )
-        assert 'data-testid="start"' in answer.text
-        return client
+        with httpx2.Client(base_url=self.base_url, follow_redirects=True, timeout=30) as client:
+            form = client.get("/admin/login/")
+            csrf = re.search(r'name="csrfmiddlewaretoken" value="([^"]+)"', form.text)
+            assert csrf is not None
+            answer = client.post(
+                "/admin/login/?next=/admin/",
+                data={"username": "admin", "password": self.password, "csrfmiddlewaretoken": csrf.group(1)},
+                headers={"Referer": f"{self.base_url}/admin/login/"},
+            )
+            assert 'data-testid="start"' in answer.text
+            yield client
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +105,7 @@ def house(tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
         "SPENDWATCH_STORE_PORT": str(store),
     }
     with manage("up", **environment) as program:
-        password = program.wait_for(r"password\s+(\S+)").group(1)
+        password = program.wait_for(r"^\s+password\s+(\S+)$").group(1)
         token = program.wait_for(r"SPENDWATCH_TOKEN=(\S+)").group(1)
         program.wait_for("Spendwatch is ready")
         secret = (data / "secrets" / "store_password").read_text().strip()
