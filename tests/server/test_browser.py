@@ -1,10 +1,10 @@
 """The admin in a real browser, served by the real service: what a person sees, and what the page must not do."""
 
 import re
+import signal
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect, sync_playwright
@@ -39,20 +39,22 @@ class Watched:
         self.page.click("button[type=submit]")
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Watched]:
-    """A browser at a service that holds two calls of today (one of them unpriced) and one of last year."""
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """The address and the admin's password of a service that holds two calls of today (one of them unpriced) and one
+    of last year."""
     web, ingest, store = (str(port) for port in free_ports(3))
+    data = tmp_path_factory.mktemp("browser") / "data"
     with manage(
         "up",
-        SPENDWATCH_DATA_DIR=str(tmp_path / "data"),
+        SPENDWATCH_DATA_DIR=str(data),
         SPENDWATCH_WEB_PORT=web,
         SPENDWATCH_INGEST_PORT=ingest,
         SPENDWATCH_STORE_PORT=store,
-    ) as service:
-        password = service.wait_for(r"password  (\S+)")[1]
-        service.wait_for("Spendwatch is ready")
-        secret = (tmp_path / "data" / "secrets" / "store_password").read_text().strip()
+    ) as program:
+        password = program.wait_for(r"password  (\S+)")[1]
+        program.wait_for("Spendwatch is ready")
+        secret = (data / "secrets" / "store_password").read_text().strip()
         with connect(f"http://spendwatch:{secret}@127.0.0.1:{store}/spendwatch", caller="tests") as ch:
             midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
             today = (datetime.now(UTC) - midnight) / 2
@@ -62,12 +64,20 @@ def browser(tmp_path: Path) -> Iterator[Watched]:
                 call(3, cost="99", ago=timedelta(days=400)),
             ]
             insert(ch, made, received_at=datetime.now(UTC))
-        with sync_playwright() as playwright:
-            chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
-            try:
-                yield Watched(chromium.new_page(), f"http://127.0.0.1:{web}", password)
-            finally:
-                chromium.close()
+        yield f"http://127.0.0.1:{web}", password
+        program.send(signal.SIGTERM)
+        program.wait()
+
+
+@pytest.fixture
+def browser(service: tuple[str, str]) -> Iterator[Watched]:
+    """A browser of its own at the service."""
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_ARGS)
+        try:
+            yield Watched(chromium.new_page(), *service)
+        finally:
+            chromium.close()
 
 
 def test_somebody_logs_in_and_reads_the_spend(browser: Watched) -> None:
@@ -92,8 +102,23 @@ def test_somebody_logs_in_and_reads_the_spend(browser: Watched) -> None:
     expect(page.locator("[data-fact='Response id']")).to_have_text("resp-1")
 
     for entry in ("Statements", "Variances", "Budgets", "Incidents", "Tokens", "Users", "Schedule"):
-        page.locator("#nav-sidebar-apps").get_by_role("link", name=entry, exact=True).click()
+        page.locator("#nav-sidebar-apps a", has=page.get_by_text(entry, exact=True)).click()
         expect(page.locator("#changelist")).to_be_visible()
+    assert browser.wrong == []
+
+
+def test_a_new_token_is_shown_once(browser: Watched) -> None:
+    page = browser.page
+    browser.log_in(browser.password)
+    page.goto(f"{browser.base}/admin/spendwatch_collectors/ingesttoken/add/")
+    page.locator(".select2-selection").click()
+    page.locator(".select2-results__option", has_text="Default").click()
+    page.fill("input[name=label]", "the crawler")
+    page.get_by_role("button", name="Save", exact=True).click()
+    expect(page.locator("body")).to_contain_text(re.compile(r"SPENDWATCH_TOKEN: swt_\S{40}"))
+    page.reload()
+    expect(page.locator("#changelist")).to_contain_text("the crawler")
+    assert "swt_" not in page.content()
     assert browser.wrong == []
 
 
@@ -108,13 +133,3 @@ def test_a_wrong_password_is_refused_and_many_lock_the_door(browser: Watched) ->
     expect(page.locator("h1")).to_have_text("Too many tries")
     # The browser itself reports the refusal (429) on its console; nothing else may be there.
     assert [line for line in browser.wrong if not re.search("429", line)] == []
-
-
-def test_a_new_token_is_shown_once(browser: Watched) -> None:
-    page = browser.page
-    browser.log_in(browser.password)
-    page.goto(f"{browser.base}/admin/spendwatch_collectors/ingesttoken/")
-    assert "swt_" not in page.content()
-    page.goto(f"{browser.base}/admin/spendwatch_collectors/project/")
-    expect(page.locator("#changelist")).to_contain_text("default")
-    assert browser.wrong == []
