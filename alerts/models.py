@@ -117,6 +117,7 @@ class Budget(models.Model):
 
     class Meta:
         ordering = ("name",)
+        constraints = [models.CheckConstraint(condition=models.Q(amount__gt=0), name="budget_amount_is_positive")]
 
     def __str__(self) -> str:
         return self.name

@@ -31,7 +31,8 @@ def evaluate_budgets() -> None:
         terms = budget.terms
         try:
             spend = queries.spend(connection("alerts.budgets"), budget.scope, budget_rule.window(terms, now))
-        except StoreError as error:
+        except (StoreError, ValueError) as error:
+            # ValueError: a budget that was saved past its form, with a scope or period that means nothing.
             logger.warning("budget %s could not be judged: %s", budget.name, error)
             continue
         judge(budget, terms, spend.cost, spend.unpriced_calls)

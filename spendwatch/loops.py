@@ -116,6 +116,7 @@ class _Step:
     """An action and its result, as the next request showed it."""
 
     action: _Action
+    last: str | None
     text: str | None
     simhash: int | None
     length: int | None
@@ -126,6 +127,10 @@ class _Step:
         """The same action, and a result that is the same but for masked parts or a word."""
         if self.action.what != other.action.what:
             return False
+        if self.last is not None and self.last == other.last:
+            return True
+        if self.length == 0:
+            return False  # A result without text, such as a screenshot: only `last` knows what is in it.
         if self.text is not None and self.text == other.text:
             return True
         return _near(self.simhash, other.simhash)
@@ -207,6 +212,7 @@ class Detector:
             return None
         step = _Step(
             state.pending,
+            fingerprint.last,
             fingerprint.last_normalised,
             _bits(fingerprint.last_simhash),
             fingerprint.last_length,
@@ -231,7 +237,7 @@ class Detector:
         """Count the calls in a row that answer the same user message without a tool call."""
         text = fingerprint.last_normalised or fingerprint.last_simhash
         messages = fingerprint.messages or 0
-        if fingerprint.tools or fingerprint.last_role != "user" or text is None:
+        if fingerprint.tools or fingerprint.last_role != "user" or text is None or fingerprint.last_length == 0:
             state.said.clear()
             state.said_count = 0
             return None

@@ -72,7 +72,7 @@ def _budget(facts: Mapping[str, Any]) -> _Parts:
     )
     notes: tuple[str, ...] = ()
     if facts.get("unpriced_calls"):
-        notes = (f"{facts['unpriced_calls']} calls without a price are not in this figure",)
+        notes = (f"Calls without a price, not in this figure: {facts['unpriced_calls']}",)
     return headline, text, rows, notes, (("Spend as of", _time(facts["as_of"])),)
 
 
@@ -109,7 +109,7 @@ def _loop(what: str, facts: Mapping[str, Any]) -> _Parts:
         rows.append(("Session", str(facts["session"])))
     notes: tuple[str, ...] = ()
     if facts.get("unpriced"):
-        notes = (f"{facts['unpriced']} of these calls have no price and are not in the dollars",)
+        notes = (f"Calls without a price, not in the dollars: {facts['unpriced']}",)
     times = (("Since", _time(facts["first_at"])), ("Last call", _time(facts["last_at"])))
     return headline, text, tuple(rows), notes, times
 

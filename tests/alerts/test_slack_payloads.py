@@ -51,7 +51,7 @@ def test_a_budget_message() -> None:
             {
                 "type": "context",
                 "elements": [
-                    {"type": "mrkdwn", "text": "3 calls without a price are not in this figure"},
+                    {"type": "mrkdwn", "text": "Calls without a price, not in this figure: 3"},
                     {
                         "type": "mrkdwn",
                         "text": "Spend as of <!date^1795176000^{date_short_pretty} {time}|2026-11-20 12:00 UTC>",

@@ -60,7 +60,7 @@ def test_a_budget_is_judged_by_the_calls_of_its_scope_in_its_period(
     run_all()
     (message,) = slack.messages
     assert message.text == "Budget search passed 50 %: 5.00 USD of 10.00 USD (50 %) this month."
-    assert "1 calls without a price are not in this figure" in str(message.blocks)
+    assert "Calls without a price, not in this figure: 1" in str(message.blocks)
 
 
 def test_a_rolling_budget_sees_only_its_last_hours(bot: Channel, slack: FakeSlack, record: Record) -> None:
@@ -95,6 +95,19 @@ def test_an_unreachable_store_is_no_reason_to_fail_or_to_tell(
     assert slack.messages == []
     assert "budget search could not be judged" in caplog.text
     assert "calls could not be read for loops" in caplog.text
+
+
+def test_a_budget_that_means_nothing_holds_up_no_other(
+    bot: Channel, slack: FakeSlack, record: Record, caplog: pytest.LogCaptureFixture
+) -> None:
+    Budget.objects.create(name="a", scope={"colour": ["red"]}, amount=Decimal(10), channel=bot)
+    Budget.objects.create(name="b", amount=Decimal(10), channel=bot, period="rolling")
+    Budget.objects.create(name="c", amount=Decimal(10), channel=bot)
+    record(priced(now(), "11"))
+    run_all()
+    assert [m.text.split(":")[0] for m in slack.messages] == ["Budget c passed 100 %"]
+    assert "budget a could not be judged: 'colour' is not a dimension" in caplog.text
+    assert "budget b could not be judged: a rolling budget needs its hours" in caplog.text
 
 
 def test_a_runaway_agent_is_one_incident_and_one_thread(bot: Channel, slack: FakeSlack, record: Record) -> None:

@@ -112,6 +112,20 @@ def test_progress_is_no_loop(turn: object) -> None:
     assert feed(Detector(), calls) == []
 
 
+def test_screenshots_that_differ_are_progress_and_equal_ones_a_loop() -> None:
+    def shots(same: bool) -> list[LLMCall]:
+        talk = Conversation()
+        taken = [talk.call("empty", ("screenshot", "-"), length=0) for _ in range(8)]
+        return [
+            replace(call, fingerprint=replace(call.fingerprint, last="same" if same else f"image {n}"))
+            for n, call in enumerate(taken)
+            if call.fingerprint is not None
+        ]
+
+    assert feed(Detector(), shots(same=False)) == []
+    assert [index for index, _ in feed(Detector(), shots(same=True))] == [REPEATS]
+
+
 def test_a_poll_whose_progress_counts_up_is_told_later_than_one_that_stands_still() -> None:
     talk = Conversation()
     calls = [talk.call("progress <n> %", ("status", "job"), length=n) for n in range(9, 20)]
