@@ -297,7 +297,7 @@ class Delivery(models.Model):
 
 
 LEASE = timedelta(seconds=90)
-"""How long a claimed message is left to its worker: longer than an attempt can take (three calls of ten seconds)."""
+"""How long a claimed message is left to its worker: longer than an attempt can take."""
 
 
 def scope_text(scope: Any) -> str:

@@ -138,7 +138,10 @@ def _claim(delivery: Delivery, now: datetime) -> Delivery | None:
 def _attempt(channel: Channel, delivery: Delivery, clock: Callable[[], datetime]) -> bool:
     """Send one claimed message and note how it went; False when the channel is to be left alone for now."""
     try:
-        place = _send(channel, delivery)
+        place = _send(channel, delivery, clock)
+    except _LostError:
+        logger.warning("message %s was taken over by another worker", delivery.key)
+        return True
     except slack.MessageRefusedError as error:
         logger.warning("%s refused %s: %s", channel.name, delivery.what, error)
         _note(delivery, state=DeliveryState.FAILED, error=str(error), maybe_sent=False)
@@ -166,7 +169,11 @@ def _attempt(channel: Channel, delivery: Delivery, clock: Callable[[], datetime]
     return True
 
 
-def _send(channel: Channel, delivery: Delivery) -> tuple[str, str]:
+class _LostError(Exception):
+    """The lease ran out before the message went out, and another worker has it."""
+
+
+def _send(channel: Channel, delivery: Delivery, clock: Callable[[], datetime]) -> tuple[str, str]:
     """Get a message to Slack; its (channel id, ts), empty for a webhook. Raises DeliveryError."""
     payload = slack.render(alert_of(delivery))
     if not channel.threaded:
@@ -178,6 +185,10 @@ def _send(channel: Channel, delivery: Delivery) -> tuple[str, str]:
         found = _look_up(bot, delivery, thread)
         if found is not None:
             return found
+        # Looking may have taken long. From here on only one request stands between us and the note.
+        mine = Delivery.objects.filter(pk=delivery.pk, state=DeliveryState.SENDING, attempts=delivery.attempts)
+        if not mine.update(lease_until=clock() + LEASE):
+            raise _LostError
     try:
         return bot.post(payload, thread)
     except slack.MessageGoneError:

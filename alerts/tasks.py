@@ -5,6 +5,7 @@ asked outside of transactions, so that a slow answer blocks nobody. Never here: 
 """
 
 import logging
+from datetime import datetime
 from decimal import Decimal
 
 from celery import shared_task
@@ -35,12 +36,13 @@ def evaluate_budgets() -> None:
             # ValueError: a budget that was saved past its form, with a scope or period that means nothing.
             logger.warning("budget %s could not be judged: %s", budget.name, error)
             continue
-        judge(budget, terms, spend.cost, spend.unpriced_calls)
+        judge(budget, terms, spend.cost, spend.unpriced_calls, now)
 
 
-def judge(budget: Budget, terms: Terms, spent: Decimal, unpriced_calls: int) -> None:
-    """Judge one budget, and note what that means."""
-    now = timezone.now()
+def judge(budget: Budget, terms: Terms, spent: Decimal, unpriced_calls: int, now: datetime) -> None:
+    """Judge one budget, and note what that means. now: as when the spend was asked for, else a window that ended in
+    between would hand its spend to the next one.
+    """
     breach = budget_rule.judge(terms, spent, now)
     if breach is not None:
         more = {

@@ -271,7 +271,7 @@ def test_a_worker_that_died_after_it_sent_is_not_repeated(bot: Channel, slack: F
     alarm(bot, clock)
     claimed = outbox._claim(Delivery.objects.get(), clock())
     assert claimed is not None
-    outbox._send(bot, claimed)
+    outbox._send(bot, claimed, clock)
     clock.now += LEASE
     settle(clock)
     assert len(slack.messages) == 1
@@ -288,6 +288,21 @@ def test_a_worker_that_wakes_up_after_its_lease_overwrites_nothing(
     settle(clock, 1)
     outbox._note(late, state=DeliveryState.PENDING)
     assert Delivery.objects.get().state == DeliveryState.SENT
+
+
+def test_a_worker_that_looked_for_too_long_leaves_the_message_to_the_next(
+    bot: Channel, slack: FakeSlack, clock: Clock
+) -> None:
+    alarm(bot, clock)
+    slow = outbox._claim(Delivery.objects.get(), clock())
+    assert slow is not None
+    clock.now += LEASE
+    settle(clock, 1)
+    slack.messages.clear()
+    slow.maybe_sent = True
+    with pytest.raises(outbox._LostError):
+        outbox._send(bot, slow, clock)
+    assert slack.messages == []
 
 
 def test_a_deleted_message_is_not_updated_for_ever(bot: Channel, slack: FakeSlack, clock: Clock) -> None:
