@@ -13,6 +13,7 @@ from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
+from itertools import repeat
 from struct import pack
 from zlib import crc32
 
@@ -22,11 +23,12 @@ from spendwatch.calls import Fingerprint, ToolFingerprint
 
 HEAD = 8 * 1024
 SAMPLED = 128 * 1024
-NORMALISED_CHARACTERS = 2048
+NORMALISED_CHARACTERS = 1024
 """How much of each end of a message goes into last_normalised."""
 
-SIMHASH_WORDS = 600
-_SIMHASH_BYTES = 8 * 1024
+SIMHASH_WORDS = 320
+_SIMHASH_BYTES = 4 * 1024
+_LONG_WORD = 24
 _MAX_PENDING = 4096
 _MAX_ARGUMENTS = 24 * 1024
 _MAX_TOOLS = 128
@@ -101,13 +103,12 @@ class Fingerprinter:
         Texts that differ in few words differ in few bits. No words: all zeros.
         """
         data = text[:_SIMHASH_BYTES].encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        words = bytes(data[:_SIMHASH_BYTES]).lower().split()
-        if any(len(word) > 24 for word in words):
-            words = [piece for word in words for piece in _pieces(word)]
-        seed = self._seed
-        hashes = array("Q", [crc32(word, seed) for word in words[:SIMHASH_WORDS]])
-        if not hashes:
+        words = bytes(data[:_SIMHASH_BYTES]).lower().split(None, SIMHASH_WORDS)[:SIMHASH_WORDS]
+        if not words:
             return "0" * 16
+        if max(map(len, words)) > _LONG_WORD:
+            words = [piece for word in words for piece in _pieces(word)][:SIMHASH_WORDS]
+        hashes = array("Q", map(crc32, words, repeat(self._seed)))
         while len(hashes) < 3:
             hashes.append(0)
         return f"{_majority(self._trigrams(hashes), len(hashes) - 2):016x}"
@@ -319,43 +320,59 @@ def canonical(arguments: bytes) -> bytes:
         return arguments
 
 
-_ERROR = re.compile(
-    r"\b(?:errors?|exceptions?|traceback|fatal|errno|failed|failure|panic(?:ked)?|denied|refused|timed out"
-    r"|not found|no such file|unauthorized|forbidden|unprocessable)\b|\w(?:Error|Exception)\b",
-    re.IGNORECASE,
-)
+_FAILURES = (
+    "error", "exception", "traceback", "fatal", "errno", "failed", "failure", "panic", "denied", "refused", "timed out",
+    "not found", "no such ", "unauthorized", "forbidden", "unprocessable",
+)  # fmt: skip
 
 
 def looks_like_error(text: str) -> bool:
     """Whether a message reads like a failure, judged by its first and last 400 characters."""
     if len(text) > 800:
         text = f"{text[:400]}\n{text[-400:]}"
-    return _ERROR.search(text) is not None
+    text = text.lower()
+    return any(word in text for word in _FAILURES)
 
 
-# What changes from one repetition to the next without meaning anything: temporary paths and names, uuids, and any word
-# that begins with letters and goes on with a digit (numbers, clock times, durations, hashes, counters). Each branch
-# can start at a word's beginning only, which keeps the search linear.
-_CHANGING = re.compile(
-    r"(?:/tmp/|/var/folders/|\\temp\\)[^\s'\"]*"
-    r"|(?<!\w)tmp[\w.\-]{6,12}"
-    r"|(?<!\w)[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-    r"|(?<!\w)[^\W\d]*\d[\w.:,\-]*",
+# To lower case, every digit to 0, and what separates words in code, JSON and paths to a space.
+_PLAIN = bytes.maketrans(
+    b"ABCDEFGHIJKLMNOPQRSTUVWXYZ123456789\"'`(){}[]<>,;=&|/\\*", b"abcdefghijklmnopqrstuvwxyz000000000" + b" " * 19
 )
-_RUN = re.compile(r"#(?: ?#)+")
+_RUN = re.compile(rb"#(?: #)+")
+_TEMPORARY_NAME = re.compile(rb"(?<![^ ])tmp[^ ]*")
+_TEMPORARY = re.compile(rb"(?:/tmp/|/var/folders/)[^\s'\"]*")
 
 
 def mask(text: str) -> str:
-    """The text in lower case, white space squeezed, each run of changing parts as "#"; the two ends of a long one."""
+    """The words of a text in lower case, each run of changing ones as "#"; of a long text, of its two ends.
+
+    A word changes from one repetition to the next without meaning anything when it holds a digit (numbers, clock times,
+    durations, ids, hashes) or is a temporary name or path.
+    """
     if len(text) > 2 * NORMALISED_CHARACTERS:
-        text = f"{text[:NORMALISED_CHARACTERS]}\x1f{text[-NORMALISED_CHARACTERS:]}"
-    return _RUN.sub("#", " ".join(_CHANGING.sub("#", text.lower()).split()))
+        text = f"{text[:NORMALISED_CHARACTERS]} \x1f {text[-NORMALISED_CHARACTERS:]}"
+    data = text.encode("utf-8", "surrogatepass")
+    temporary = b"tmp" in data or b"/var/folders/" in data
+    if temporary:
+        data = _TEMPORARY.sub(b" 0 ", data)
+    data = b" ".join(data.translate(_PLAIN).split())
+    if temporary:
+        data = _TEMPORARY_NAME.sub(b"0", data)
+    kept: list[bytes] = []
+    done = 0
+    while (at := data.find(b"0", done)) >= 0:
+        word = data.rfind(b" ", done, at) + 1 or done
+        kept += (data[done:word], b"#")
+        end = data.find(b" ", at)
+        done = end if end >= 0 else len(data)
+    kept.append(data[done:])
+    return _RUN.sub(b"#", b"".join(kept)).decode("utf-8", "replace")
 
 
 def _sampled(data: bytes | memoryview) -> bytes:
     """What stands for one part of a request: its length and CRC-32, beside its first HEAD bytes.
 
-    Of a part above SAMPLED bytes the CRC takes both ends (a quarter of SAMPLED each) and 64 evenly spread blocks: a
+    Of a part above SAMPLED bytes the CRC takes both ends (an eighth of SAMPLED each) and 64 evenly spread blocks: a
     history of a megabyte would otherwise cost more than all the rest of watching the call. A change of its length, or
     near its ends, is always seen; one that keeps the length may fall between the blocks.
     """
@@ -364,10 +381,10 @@ def _sampled(data: bytes | memoryview) -> bytes:
         crc = crc32(data)
     else:
         view = memoryview(data)
-        end = SAMPLED // 4
+        end = SAMPLED // 8
         crc = crc32(view[-end:], crc32(view[:end]))
         step = (size - 2 * end) // 64
-        block = min(step, SAMPLED // 128)
+        block = min(step, SAMPLED // 256)
         for at in range(end, end + 64 * step, step):
             crc = crc32(view[at : at + block], crc)
     return bytes(data[:HEAD]) + pack("<QI", size, crc)
@@ -378,7 +395,7 @@ def _pieces(word: bytes) -> list[bytes]:
 
     Steps of three bytes are steps of one character in the scripts that write without spaces.
     """
-    return [word] if len(word) <= 24 else [word[at : at + 6] for at in range(0, len(word) - 3, 3)]
+    return [word] if len(word) <= _LONG_WORD else [word[at : at + 6] for at in range(0, len(word) - 3, 3)]
 
 
 _LOWER_HALVES = int.from_bytes(b"\xff\xff\xff\xff\0\0\0\0" * SIMHASH_WORDS, "little")

@@ -19,7 +19,7 @@ from spendwatch.wire.usage import Tally, read_cost
 _MAX_TOOLS = 256
 
 
-class Block(msgspec.Struct):
+class Block(msgspec.Struct, gc=False):
     """A content block, or the start of one."""
 
     type: str | None = None
@@ -28,7 +28,7 @@ class Block(msgspec.Struct):
     input: Any = None
 
 
-class Delta(msgspec.Struct):
+class Delta(msgspec.Struct, gc=False):
     """The next piece of a block, or the message's last members."""
 
     type: str | None = None
@@ -37,7 +37,7 @@ class Delta(msgspec.Struct):
     stop_reason: str | None = None
 
 
-class Message(msgspec.Struct):
+class Message(msgspec.Struct, gc=False):
     """A whole message; in a stream also the envelope of every event."""
 
     type: str | None = None

@@ -4,6 +4,7 @@ Only the system prompt and the last messages are taken apart. Ids of tool calls 
 repetition. Thinking blocks, too: one format sends them back, the other does not. Never here: hashing.
 """
 
+from collections.abc import Iterable
 from typing import Any
 
 import msgspec
@@ -21,7 +22,7 @@ def chat_prompt(asked: Asked, fingerprints: Fingerprinter) -> PromptPrint | None
         role = mapping(loads(bytes(asked.last[:32]).split(b",")[0] + b"}")).get("role")
         last = [Message(role=text(role) or "user", raw=asked.last)]
     elif asked.messages:
-        last = last_messages([_loaded(raw) for raw in asked.messages[-_MAX_TOOL_RUN:]])
+        last = last_messages(_loaded(raw) for raw in reversed(asked.messages[-_MAX_TOOL_RUN:]))
     elif "prompt" in asked.parts:
         prompt = loads(bytes(asked.parts["prompt"]))
         last = [Message(role="user", texts=texts(prompt if isinstance(prompt, list) else [prompt]))]
@@ -74,14 +75,14 @@ def _prefix(asked: Asked) -> list[Text]:
     return parts
 
 
-def last_messages(messages: list[dict[str, Any]]) -> list[Message]:
-    """The last two messages.
+def last_messages(backwards: Iterable[dict[str, Any]]) -> list[Message]:
+    """The last two messages, of messages given from the last one backwards, no more of which are read than needed.
 
     Tool results in a row count as one, and so do an assistant's text and calls: some formats send them apart, others
     together.
     """
     found: list[Message] = []
-    for value in reversed(messages):
+    for value in backwards:
         message = read_message(value)
         if not message.role:
             continue

@@ -20,14 +20,14 @@ _MAX_CHOICES = 128
 _MAX_TOOLS = 256
 
 
-class Function(msgspec.Struct):
+class Function(msgspec.Struct, gc=False):
     """The function of a tool call."""
 
     name: str | None = None
     arguments: Any = None
 
 
-class ToolCall(msgspec.Struct):
+class ToolCall(msgspec.Struct, gc=False):
     """A tool call, or the next piece of one."""
 
     index: int | None = None
@@ -36,7 +36,7 @@ class ToolCall(msgspec.Struct):
     custom: Any = None
 
 
-class Said(msgspec.Struct):
+class Said(msgspec.Struct, gc=False):
     """A message or a delta."""
 
     content: Any = None
@@ -45,7 +45,7 @@ class Said(msgspec.Struct):
     function_call: Function | None = None
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """One choice of a completion or chunk."""
 
     index: int | None = None
@@ -56,7 +56,7 @@ class Choice(msgspec.Struct):
     usage: Any = None
 
 
-class Completion(msgspec.Struct):
+class Completion(msgspec.Struct, gc=False):
     """A whole completion, or one chunk of a streamed one."""
 
     id: str | None = None
@@ -106,6 +106,8 @@ class ChatReader(Reader):
             return
         completion = _SHAPE.read(data)
         if completion is not None:
+            if self.response_id is not None and self._is_more_text(completion):
+                return
             self._take(completion, whole=False)
             if name == b"error" and self.error is None:
                 self.read_error({"error": loads(data)})
@@ -125,6 +127,24 @@ class ChatReader(Reader):
             self.ended = True
         if self._choices > 1:
             self.attributes["choice_count"] = str(self._choices)
+
+    def _is_more_text(self, chunk: Completion) -> bool:
+        """Take the common chunk of a stream: one choice, a piece of its text, nothing else that is new."""
+        choices = chunk.choices
+        if chunk.usage is not None or chunk.error is not None or not choices or len(choices) != 1:
+            return False
+        choice = choices[0]
+        delta = choice.delta
+        if choice.index != 0 or choice.finish_reason is not None or delta is None or type(delta.content) is not str:
+            return False
+        if delta.tool_calls is not None or delta.function_call is not None or choice.usage is not None:
+            return False
+        if chunk.x_groq is not None or chunk.base_resp is not None or chunk.cost is not None:
+            return False
+        if self.said is not None:
+            self.said.text(delta.content)
+        self._choices = self._choices or 1
+        return True
 
     def _take(self, completion: Completion, *, whole: bool) -> None:
         if completion.id and self.response_id is None:

@@ -21,7 +21,7 @@ _CALLS = ("function_call", "custom_tool_call")
 _OVER = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
 
 
-class Item(msgspec.Struct):
+class Item(msgspec.Struct, gc=False):
     """One item of the output."""
 
     type: str | None = None
@@ -32,7 +32,7 @@ class Item(msgspec.Struct):
     content: list[Any] | None = None
 
 
-class Response(msgspec.Struct):
+class Response(msgspec.Struct, gc=False):
     """The response itself."""
 
     id: str | None = None
@@ -47,7 +47,7 @@ class Response(msgspec.Struct):
     cost: Any = None
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """One event of a stream."""
 
     type: str | None = None

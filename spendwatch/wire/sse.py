@@ -7,14 +7,12 @@ keep-alive may stand anywhere. Holds at most `limit` bytes of an unfinished even
 ends. Time is linear in the bytes, however small the pieces. Never here: JSON, the meaning of an event.
 """
 
-from collections.abc import Iterator
-
 LIMIT = 48 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
 class Splitter:
-    """Feed it pieces; each call yields the events (name, data) that became whole."""
+    """Feed it pieces; each call gives the events (name, data) that became whole."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
@@ -24,9 +22,19 @@ class Splitter:
         self._size = 0
         self._after_cr = False
         self._started = False
+        self._idle = True
+        """Whether nothing is pending: the next byte begins an event."""
 
-    def feed(self, piece: bytes) -> Iterator[tuple[bytes, bytes]]:
+    def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
         """The events that this piece completes, in order."""
+        if self._idle and piece[-2:] == b"\n\n" and b"\r" not in piece:
+            # The common case: one whole event, with a name or without, a piece of its own.
+            end = piece.find(b"\n")
+            if piece[:6] == b"data: " and end == len(piece) - 2:
+                return [(b"", piece[6:end])]
+            named = piece[:7] == b"event: " and piece[end + 1 : end + 7] == b"data: "
+            if named and piece.find(b"\n", end + 1) == len(piece) - 2:
+                return [(piece[7:end], piece[end + 7 : -2])]
         if self._after_cr and piece:
             # The CR that ended the last piece was a line end of its own or the first half of a CRLF.
             self._after_cr = False
@@ -36,30 +44,30 @@ class Splitter:
             self._after_cr = piece[-1:] == b"\r"
             piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
         lines = piece.split(b"\n")
-        last = len(lines) - 1
-        for at, line in enumerate(lines):
-            if at == last:
-                if line:
-                    self._line.add(line)
-                return
-            if self._line.length:
-                self._line.add(line)
-                line = self._line.take()
+        rest = lines.pop()
+        if lines and self._line.length:
+            self._line.add(lines[0])
+            lines[0] = self._line.take()
+        events: list[tuple[bytes, bytes]] = []
+        for line in lines:
             if not line:
                 if self._data:
-                    yield self._event()
+                    events.append(self._event())
                 self._name = b""
-            elif line.startswith(b"data:"):
-                self._add_data(line[6:] if line[5:6] == b" " else line[5:])
+            elif line[:6] == b"data: ":
+                self._add_data(line[6:])
             else:
                 self._field(line)
+        if rest:
+            self._line.add(rest)
+        self._idle = not (rest or self._line.length or self._data or self._name or self._after_cr)
+        return events
 
-    def close(self) -> Iterator[tuple[bytes, bytes]]:
+    def close(self) -> list[tuple[bytes, bytes]]:
         """What the end of the stream leaves unfinished: at most one event, perhaps cut in its middle."""
         if self._line.length:
             self._field(self._line.take())
-        if self._data:
-            yield self._event()
+        return [self._event()] if self._data else []
 
     def _field(self, line: bytes) -> None:
         if not self._started:
@@ -75,7 +83,7 @@ class Splitter:
         self._started = True
         self._size += len(value)
         self._data.append(value)
-        if len(self._data) > 1 and self._size > self._limit:
+        if self._size > self._limit and len(self._data) > 1:
             joined = Clipped(self._limit)
             for part in self._data:
                 joined.add(part)

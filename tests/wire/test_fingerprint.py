@@ -218,7 +218,7 @@ def test_a_simhash_of_few_words_is_that_of_no_other() -> None:
         ("Done in 1.24s, 3 files", "Done in 18s, 14 files"),
         ("2026-11-03 12:00:01 retrying", "2026-11-04T09:30:59Z retrying"),
         ("request req_01ABC9 failed", "request req_77ZXY1 failed"),
-        ("id 3fa85f64-5717-4562-b3fc-2c963f66afa6", "id aaaaaaaa-bbbb-cccc-dddd-eeeeeeeeeeee"),
+        ("id 3fa85f64-5717-4562-b3fc-2c963f66afa6", "id 9ab1c2d3-1111-4aaa-8bbb-eeeeeeee0001"),
         ("wrote /tmp/tmpabcdefgh/out.txt", "wrote /tmp/x/out.txt"),
         ("opened tmpk3xq_wab", "opened tmpzzzzzzzz"),
         ("No  Results", "no results"),
