@@ -11,7 +11,7 @@ import tomllib
 from datetime import date, time
 from decimal import Decimal
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from spendwatch.errors import ReadError
@@ -27,6 +27,7 @@ FILES: dict[str, str] = {
 }
 """Providers whose file has another name than theirs."""
 
+DATA = Path(__file__).parent / "data"
 PER_MILLION = Decimal("0.000001")
 PER_THOUSAND = Decimal("0.001")
 _TABLE = "[[model]]\n"
@@ -149,8 +150,7 @@ def _price(given: Any, unit: Decimal) -> Price:
 @cache
 def names() -> frozenset[str]:
     """The names of the files there are."""
-    folder = files("spendwatch.prices") / "data"
-    return frozenset(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return frozenset(path.stem for path in DATA.glob("*.toml"))
 
 
 def _file(name: str) -> File | None:
@@ -160,7 +160,7 @@ def _file(name: str) -> File | None:
 
 @cache
 def _read(name: str) -> File:
-    return File((files("spendwatch.prices") / "data" / f"{name}.toml").read_text(encoding="utf-8"))
+    return File((DATA / f"{name}.toml").read_text(encoding="utf-8"))
 
 
 class Packaged:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from spendwatch.wire import providers
 from spendwatch.wire.anthropic_complete import CompleteReader
 from spendwatch.wire.anthropic_messages import MessagesReader
+from spendwatch.wire.gemini_generate import GenerateReader
 from spendwatch.wire.not_inference import BatchReader, CountTokensReader
 from spendwatch.wire.openai_chat import ChatReader, CompletionsReader
 from spendwatch.wire.openai_embeddings import EmbeddingsReader
@@ -64,6 +65,10 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "messages": (Kind(MessagesReader, "/messages", (b'"messages"', b'"max_tokens"'), header="anthropic-version"),),
     "rawPredict": (Kind(MessagesReader, ":rawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
     "streamRawPredict": (Kind(MessagesReader, ":streamRawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
+    "generateContent": (Kind(GenerateReader, ":generateContent", (b'"contents"',), within="/models/"),),
+    "streamGenerateContent": (Kind(GenerateReader, ":streamGenerateContent", (b'"contents"',), within="/models/"),),
+    "countTokens": (Kind(CountTokensReader, ":countTokens", (b'"contents"',), within="/models/"),),
+    "batchGenerateContent": (Kind(BatchReader, ":batchGenerateContent", (b'"batch"',), within="/models/"),),
     "complete": (Kind(CompleteReader, "/v1/complete", (b'"prompt"', b'"max_tokens_to_sample"')),),
     "count_tokens": (Kind(CountTokensReader, "/messages/count_tokens", (b'"messages"',)),),
     "input_tokens": (Kind(CountTokensReader, "/responses/input_tokens", (b'"input"',)),),

@@ -72,6 +72,8 @@ class Reader:
         self.error: tuple[str | None, str | None] | None = None
         self.ended = False
         """Whether a stream's terminal event was seen."""
+        self.array_stream = False
+        """Whether the reply is a stream in the form of one JSON array."""
         self.attributes: dict[str, str] = {}
         self.note: str | None = None
         self.prompt: PromptPrint | None = None
@@ -131,7 +133,7 @@ class Reader:
         elif self.framing is Framing.DOCUMENT:
             self._finish_document(complete)
         self.closing()
-        if self._splitter is not None:
+        if self._splitter is not None or self.array_stream:
             return self._reply(self.ended)
         return self._reply(None if complete else False)
 

@@ -119,6 +119,20 @@ def test_the_same_conversation_has_the_same_prints_in_every_format() -> None:
     assert [tool.name for tool in one.tools] == ["search"]
 
 
+def test_gemini_has_the_same_prints_for_the_same_words() -> None:
+    sent = {
+        "systemInstruction": {"parts": [{"text": "You search the web."}]},
+        "contents": [{"role": "user", "parts": [{"text": "Find the prices."}]}],
+    }
+    parts = [{"text": "Again."}, {"functionCall": {"name": "search", "args": {"q": "b", "n": 2}}}]
+    said = {"candidates": [{"content": {"role": "model", "parts": parts}, "finishReason": "STOP"}]}
+    path = "/v1beta/models/gemini-2.5-flash:generateContent"
+    found = prints(path, "generativelanguage.googleapis.com", sent, said)
+    same = openai(OPENAI_TURNS[:2], OPENAI_CALL)
+    for name in ("system", "last_role", "last_simhash", "last_normalised", "tools", "response", "response_length"):
+        assert getattr(found, name) == getattr(same, name), name
+
+
 def test_a_streamed_reply_has_the_prints_of_the_whole_one() -> None:
     whole = openai(OPENAI_TURNS, OPENAI_CALL)
     deltas = [

@@ -24,6 +24,8 @@ ENDPOINTS = [
     ("api.openai.com", "/v1/embeddings"),
     ("api.openai.com", "/v1/images/generations"),
     ("api.openai.com", "/v1/audio/transcriptions"),
+    ("generativelanguage.googleapis.com", "/v1beta/models/m:generateContent"),
+    ("generativelanguage.googleapis.com", "/v1beta/models/m:streamGenerateContent"),
     ("api.anthropic.com", "/v1/messages"),
     ("api.anthropic.com", "/v1/complete"),
     ("api.anthropic.com", "/v1/messages/count_tokens"),
@@ -55,6 +57,7 @@ _names = st.sampled_from(
         "function", "name", "arguments", "finish_reason", "prompt_tokens", "completion_tokens", "total_tokens", "cost",
         "prompt_tokens_details", "cached_tokens", "messages", "role", "input", "output", "response", "item", "status",
         "input_tokens", "output_tokens", "cache_creation", "iterations", "stop_reason", "content_block", "provider",
+        "contents", "parts", "candidates", "usageMetadata", "promptTokenCount", "functionCall", "finishReason", "args",
         "system", "tools", "prompt", "instructions", "stream", "x_groq", "base_resp", "output_index",
         "incomplete_details",
     ]
