@@ -3,6 +3,8 @@
 import argparse
 import gc
 import logging
+import resource
+import signal
 import socket
 import sys
 
@@ -11,8 +13,11 @@ import uvicorn
 from collectors.otlp.app import app
 from collectors.otlp.protocol import BoundedProtocol
 
-CONNECTIONS = 1000
-"""Connections and requests at one time; beyond it uvicorn answers 503 at once, which exporters take as "later"."""
+CONNECTIONS = 10_000
+"""Connections at one time, if the machine lets us: each app process keeps one open. Beyond it uvicorn answers 503 at
+once, which exporters take as "later"."""
+SPARE_FILES = 100
+"""File descriptors for everything else: ClickHouse, the database, the log."""
 STOP_S = 15
 """For requests under way to be committed and answered after SIGTERM."""
 
@@ -32,6 +37,9 @@ def main() -> int:
             "Stop what listens there, or choose another (SPENDWATCH_INGEST_PORT).\n"
         )
         return 2
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    files = CONNECTIONS + SPARE_FILES if most == resource.RLIM_INFINITY else min(most, CONNECTIONS + SPARE_FILES)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     # uvicorn tells of its start, stop and signals; the log of the server is for what someone should read.
     logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
     # Thousands of calls wait in memory at a time and hold no cycles: a full collection over them stalls everybody
@@ -48,10 +56,13 @@ def main() -> int:
         access_log=False,
         log_config=None,
         server_header=False,
-        limit_concurrency=CONNECTIONS,
+        limit_concurrency=max(files - SPARE_FILES, 10),
         timeout_keep_alive=75,
         timeout_graceful_shutdown=STOP_S,
     )
+    # uvicorn stops in order at these and then sends them to the process once more, which would end it as if killed.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     with listener:
         uvicorn.Server(config).run(sockets=[listener])
     return 0

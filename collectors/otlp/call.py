@@ -103,6 +103,10 @@ class _Facts:
     def text(self, fact: str) -> str | None:
         return _text(self.any(fact))
 
+    def flag(self, fact: str) -> bool | None:
+        value = self.any(fact)
+        return value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value).lower())
+
     def count(self, fact: str) -> int | None:
         for name in self._names.get(fact, ()):
             value = count(self._attributes.get(name))
@@ -115,7 +119,7 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
     facts = _Facts(span, dialect)
     response_id = facts.text("response_id")
     address = facts.text("server_address")
-    provider = provider_name(facts.text("provider_name"), address, response_id)
+    provider = dialect.provider or provider_name(facts.text("provider_name"), address, response_id)
     if provider is None:
         return None
     counts = Counts(
@@ -144,6 +148,7 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
         duration_us=duration_us,
         time_to_first_chunk_us=_microseconds(chunk, 1_000_000) or _microseconds(chunk_ms, 1000),
         provider_name=provider,
+        serving_provider=facts.text("serving_provider"),
         operation_name=operation,
         request_model=facts.text("request_model"),
         response_model=facts.text("response_model"),
@@ -158,13 +163,15 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
         else CostBasis.UNPRICED
         if listed is None
         else CostBasis.LISTED,
+        upstream_cost=money.parse_cost(facts.any("upstream_cost")),
+        is_byok=facts.flag("is_byok"),
         service_tier=facts.text("service_tier"),
         status=CallStatus.ERROR if span.failed or error_type else CallStatus.OK,
         http_status=count(facts.any("http_status")),
         error_type=error_type,
         finish_reasons=_texts(facts.any("finish_reasons")),
-        streamed=facts.any("streamed") is True or "doStream" in span.name,
-        service_name=_text(span.resource.get(semconv.SERVICE_NAME)),
+        streamed=facts.flag("streamed") or "doStream" in span.name,
+        service_name=None if dialect.observer else _text(span.resource.get(semconv.SERVICE_NAME)),
         tags=Tags(
             agent=facts.text("agent"),
             session=facts.text("session"),
@@ -172,7 +179,7 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
             environment=facts.text("environment"),
         ),
         attributes=attributes,
-        source=f"otlp:{dialect.name}",
+        source=dialect.observer or f"otlp:{dialect.name}",
     )
 
 

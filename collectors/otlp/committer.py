@@ -23,6 +23,7 @@ log = logging.getLogger("spendwatch.collectors.otlp")
 Insert = Callable[[Sequence[PricedCall]], None]
 
 _FAULTS = (StoreError, ValueError, TypeError, OverflowError, ArithmeticError)
+_COMPLAIN_EVERY_S = 10.0
 _TRIES = 100
 """Refused inserts spent on finding the calls at fault: one among 8,192 takes 14."""
 
@@ -62,6 +63,8 @@ class Committer:
         self._queued = 0
         self._arrived = asyncio.Event()
         self._stopping = False
+        self._complained_at = -_COMPLAIN_EVERY_S
+        self._turned_away = 0
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task = asyncio.create_task(self._run())
 
@@ -134,7 +137,8 @@ class Committer:
 
     def _answer(self, request: _Request) -> None:
         if request.error is not None:
-            self._metrics.failed_inserts += 1
+            self._metrics.turned_away += 1
+            self._complain(request.error)
         else:
             self._metrics.stored += len(request.calls) - len(request.refused)
             self._metrics.unpriced += sum(call.cost_basis is CostBasis.UNPRICED for call in request.calls)
@@ -144,6 +148,14 @@ class Committer:
             request.done.set_exception(request.error)
         else:
             request.done.set_result(request.refused)
+
+    def _complain(self, error: StoreError) -> None:
+        """Log why calls are turned away; during an outage once every few seconds, not for each of thousands."""
+        now = time.monotonic()
+        self._turned_away += 1
+        if now - self._complained_at >= _COMPLAIN_EVERY_S:
+            log.warning("%d requests could not be committed: %s", self._turned_away, error)
+            self._complained_at, self._turned_away = now, 0
 
     def _store(self, group: list[_Request]) -> int:
         """Insert the group (in the thread), and fill in each request's `refused` or `error`. Returns the inserts."""

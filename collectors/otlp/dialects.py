@@ -42,6 +42,10 @@ class Dialect:
     """Whether the input tokens hold cache reads and writes; None: as the provider counts."""
     cost_is_charged: bool = False
     """Whether its cost is what was charged, also when it is 0. Else it is an estimate of the instrumentation."""
+    provider: str | None = None
+    """Who was called, when the dialect speaks of one provider alone: then `provider_name` is somebody else."""
+    observer: str | None = None
+    """What the calls' source says instead of otlp:<name>. Its resource is the observer, not the app."""
 
 
 _GENAI: dict[str, tuple[str, ...]] = {
@@ -145,7 +149,37 @@ def _vercel_operation(span: Span) -> str | None:
     return _VERCEL_STEPS.get(named.split(" ", 1)[0].rsplit(".", 1)[-1])
 
 
+def _broadcast_operation(span: Span) -> str | None:
+    # Beside the generation come its attempts, which carry its id with a suffix ("gen-…:attempt-0").
+    if ":" in str(span.attributes.get("gen_ai.response.id", ":")):
+        return None
+    return _genai_operation(span)
+
+
+def _broadcast(name: str) -> tuple[str, ...]:
+    return f"trace.metadata.openrouter_generation.{name}", f"span.metadata.openrouter_generation.{name}"
+
+
 DIALECTS: tuple[Dialect, ...] = (
+    # OpenRouter's Broadcast (openrouter.ai/docs/guides/features/broadcast): its own account of each generation.
+    Dialect(
+        name="broadcast",
+        observer="broadcast",
+        recognises=lambda span: span.scope == "openrouter",
+        operation=_broadcast_operation,
+        provider="openrouter",
+        cost_is_charged=True,
+        names=_over(
+            serving_provider=("trace.metadata.openrouter.provider_name",),
+            output_image=("gen_ai.usage.output_tokens.image",),
+            cost=(*_broadcast("usage"), "gen_ai.usage.total_cost"),
+            upstream_cost=_broadcast("byok_usage_inference"),
+            is_byok=_broadcast("is_byok"),
+            streamed=_broadcast("streamed"),
+            first_chunk_ms=("trace.metadata.openrouter.first_token_ms",),
+            session=("session.id",),
+        ),
+    ),
     Dialect(
         name="vercel",
         recognises=lambda span: span.name.startswith("ai.") or _has("ai.operationId", "ai.model.id")(span),

@@ -237,7 +237,6 @@ class Ingest:
                 return answers.failed(503, content_type, message, retry_after_s=5)
             except StoreError as error:
                 # The sender is told that it must wait, not where our ClickHouse is and who logs into it.
-                log.warning("calls could not be committed: %s", error)
                 message = (
                     "expected to store the spans, found that ClickHouse does not take them now. "
                     "Keep them and send them again; the collector's log has the reason."

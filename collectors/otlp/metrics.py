@@ -15,7 +15,7 @@ class Metrics:
     stored: int = 0
     unpriced: int = 0
     inserts: int = 0
-    failed_inserts: int = 0
+    turned_away: int = 0
     insert_seconds: float = 0.0
     queue_calls: int = 0
 
@@ -34,7 +34,7 @@ class Metrics:
         add("calls_stored_total", "counter", "Calls committed to ClickHouse, repeats included.", self.stored)
         add("calls_unpriced_total", "counter", "Committed calls without any price.", self.unpriced)
         add("inserts_total", "counter", "Inserts committed.", self.inserts)
-        add("inserts_failed_total", "counter", "Inserts that ClickHouse did not take.", self.failed_inserts)
+        add("requests_turned_away_total", "counter", "Requests that ClickHouse did not take.", self.turned_away)
         add("insert_seconds_total", "counter", "Time spent in committed inserts.", f"{self.insert_seconds:.6f}")
         add("queue_calls", "gauge", "Calls that wait for their commit.", self.queue_calls)
         add("held_bytes", "gauge", "Bytes of bodies being read or waiting.", held_bytes)

@@ -107,5 +107,6 @@ def bearer(header: bytes | None) -> str | None:
     """The token of an Authorization header, None when there is none."""
     if header is None:
         return None
-    scheme, _, token = header.decode("latin-1").strip().partition(" ")
+    # OTEL_EXPORTER_OTLP_HEADERS is percent-encoded by its specification, and sent undecoded by some.
+    scheme, _, token = header.decode("latin-1").replace("%20", " ", 1).strip().partition(" ")
     return token.strip() or None if scheme.lower() == "bearer" else None

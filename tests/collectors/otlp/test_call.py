@@ -323,6 +323,46 @@ def test_a_call_of_another_instrumentation_is_read_by_its_dialect(dialect: str, 
     assert "secret" not in repr(found)
 
 
+BROADCAST = {
+    "gen_ai.operation.name": "chat",
+    "gen_ai.provider.name": "openai",
+    "gen_ai.request.model": "openai/gpt-4.1-mini",
+    "gen_ai.response.id": "gen-1763769600-Ab3",
+    "gen_ai.response.model": "openai/gpt-4.1-mini",
+    "gen_ai.usage.input_tokens": 10240,
+    "gen_ai.usage.input_tokens.cached": 8192,
+    "gen_ai.usage.output_tokens": 310,
+    "gen_ai.usage.total_tokens": 10550,
+    "gen_ai.usage.total_cost": 0,
+    "gen_ai.response.finish_reasons": '["stop"]',
+    "trace.metadata.openrouter.provider_name": "Azure",
+    "trace.metadata.openrouter.first_token_ms": 250,
+    "trace.metadata.openrouter_generation.is_byok": True,
+    "trace.metadata.openrouter_generation.byok_usage_inference": 0.0021,
+    "trace.metadata.openrouter_generation.streamed": "true",
+    "span.type": "generation",
+    "gen_ai.prompt": "secret",
+}
+
+
+@pytest.mark.parametrize("encoding", READERS)
+def test_openrouters_own_account_of_a_call_counts_once_and_its_zero_is_a_zero(encoding: str) -> None:
+    resource = {"service.name": "openrouter", "openrouter.trace.id": "gen-1763769600-Ab3"}
+    how: dict[str, Any] = {"scope": "openrouter", "resource": resource, "encoding": encoding}
+    found = foreign(BROADCAST, name="LLM Generation", **how)
+    assert found.source == "broadcast"
+    assert (found.provider_name, found.serving_provider, found.service_name) == ("openrouter", "Azure", None)
+    assert (found.reported_cost, found.upstream_cost, found.is_byok) == (Decimal(0), Decimal("0.0021"), True)
+    assert found.usage == TokenUsage(
+        input_tokens=10240, output_tokens=310, total_tokens=10550, cache_read_input_tokens=8192
+    )
+    assert (found.time_to_first_chunk_us, found.streamed, found.finish_reasons) == (250_000, True, ("stop",))
+    for name, suffix in (("provider attempt 1: Azure", ":attempt-0"), ("generation", ":generation")):
+        attributes = {**BROADCAST, "gen_ai.response.id": f"gen-1763769600-Ab3{suffix}"}
+        assert read_span(otlp.span(name, attributes=attributes, at=NOW), **how) is None
+    assert read_span(otlp.span("openrouter-connection-test", attributes={}, at=NOW), **how) is None
+
+
 NOT_A_CALL: dict[str, tuple[str, dict[str, object]]] = {
     "an HTTP span": ("POST", {"http.request.method": "POST", "server.address": "api.openai.com"}),
     "an agent": ("invoke_agent crawler", {"gen_ai.operation.name": "invoke_agent", "gen_ai.usage.input_tokens": 5}),

@@ -110,7 +110,7 @@ def test_a_store_that_is_away_is_told_to_every_request_of_the_group_and_to_no_la
     assert [type(fault) for fault in failed] == [StoreError] * 3
     assert later == []
     assert store.stored == ["c0"]
-    assert (metrics.stored, metrics.failed_inserts) == (1, 3)
+    assert (metrics.stored, metrics.turned_away) == (1, 3)
 
 
 @pytest.mark.parametrize("fault", [StoreError("bad value", permanent=True), ValueError("bad value")])
