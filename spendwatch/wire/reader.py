@@ -109,7 +109,7 @@ class Reader:
     def feed(self, data: bytes) -> None:
         """The next bytes of the reply's body, content-decoded, in any split."""
         self._size += len(data)
-        if self.framing is Framing.UNSEEN:
+        if self._splitter is None and self.framing is Framing.UNSEEN:
             data = self._sniff(data)
             if not data:
                 return
@@ -176,13 +176,16 @@ class Reader:
     def read_error(self, value: Any) -> bool:
         """Take type and code from an error reply or event; whether there is an error in it.
 
-        Shapes: {"error": {type, code, ...}}, {"error": "text", "code": ...}, {"object": "error", type, code}, and
-        FastAPI's {"detail": ...}.
+        Shapes: {"error": {type, code, ...}}, {"error": "text", "code": ...}, {"object": "error", type, code},
+        {"errors": [{code, ...}]} (Cloudflare), {"error_code": ...} (Databricks), and FastAPI's {"detail": ...}.
         """
         if isinstance(value, list) and value:
             value = value[0]
         body = mapping(value)
         inner = body.get("error")
+        several = body.get("errors")
+        if not inner and isinstance(several, list) and several:
+            inner = several[0]
         if inner:
             found = inner if isinstance(inner, dict) else body
         elif body.get("object") == "error" or body.get("type") == "error" or self.status >= 400:
@@ -190,7 +193,7 @@ class Reader:
         else:
             return False
         kind = found.get("type")
-        code = found.get("code")
+        code = found.get("code", found.get("error_code"))
         self.error = (
             text(kind) if kind != "error" else None,
             str(code) if isinstance(code, int | str) and not isinstance(code, bool) and code != "" else None,

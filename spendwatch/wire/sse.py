@@ -27,12 +27,12 @@ class Splitter:
 
     def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
         """The events that this piece completes, in order."""
-        if self._idle and piece[-2:] == b"\n\n" and b"\r" not in piece:
+        if self._idle and piece.endswith(b"\n\n") and b"\r" not in piece:
             # The common case: one whole event, with a name or without, a piece of its own.
             end = piece.find(b"\n")
-            if piece[:6] == b"data: " and end == len(piece) - 2:
+            if end == len(piece) - 2 and piece.startswith(b"data: "):
                 return [(b"", piece[6:end])]
-            named = piece[:7] == b"event: " and piece[end + 1 : end + 7] == b"data: "
+            named = piece.startswith(b"event: ") and piece.startswith(b"data: ", end + 1)
             if named and piece.find(b"\n", end + 1) == len(piece) - 2:
                 return [(piece[7:end], piece[end + 7 : -2])]
         if self._after_cr and piece:

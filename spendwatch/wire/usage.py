@@ -7,6 +7,7 @@ total is found by its own arithmetic, never by its name, so that the next one of
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any
 
 from spendwatch import money
@@ -39,7 +40,12 @@ class Tally:
     service_tier: str | None = None
 
     def usage(self) -> TokenUsage:
-        return TokenUsage(**{f.name: getattr(self, f.name) for f in fields(TokenUsage)})
+        """The counts alone."""
+        return TokenUsage(**dict(zip(_NAMES, _COUNTS(self), strict=True)))
+
+
+_NAMES = tuple(f.name for f in fields(TokenUsage))
+_COUNTS = attrgetter(*_NAMES)
 
 
 def first_count(*values: object) -> int | None:
