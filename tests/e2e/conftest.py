@@ -19,7 +19,7 @@ from tests.server.processes import Program, descendants, eventually, free_ports,
 
 PARTS = {
     "store": "spendwatch.clickhouse.store",
-    "ingest": "collectors.otlp.app",
+    "ingest": "collectors.otlp",
     "web": "granian",
     "worker": "celery -A server worker",
 }
