@@ -129,14 +129,14 @@ class Service:
     def _workers(self) -> list[Child]:
         env = self.env
         run = env.data_dir / "run"
-        ingest = f"-m uvicorn collectors.otlp.app:app --host {env.bind} --port {env.ingest_port}"
+        ingest = f"-m collectors.otlp --host {env.bind} --port {env.ingest_port}"
         web = f"-m granian server.wsgi:application --interface wsgi --host {env.bind} --port {env.web_port}"
         worker = "-m celery -A server worker -P threads -c 4 --without-gossip --without-mingle --loglevel INFO"
         beat = "-m celery -A server beat --pidfile= --loglevel INFO"
         return [
             self._child(
                 "ingest",
-                f"{ingest} --no-access-log --log-level warning".split(),
+                ingest.split(),
                 answers(env.local_host, env.ingest_port, "/readyz"),
             ),
             self._child(
