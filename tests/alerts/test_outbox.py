@@ -305,6 +305,17 @@ def test_a_worker_that_looked_for_too_long_leaves_the_message_to_the_next(
     assert slack.messages == []
 
 
+def test_of_two_workers_that_find_an_abandoned_message_one_takes_it(
+    bot: Channel, slack: FakeSlack, clock: Clock
+) -> None:
+    alarm(bot, clock)
+    outbox._claim(Delivery.objects.get(), clock())
+    clock.now += LEASE
+    one, two = Delivery.objects.get(), Delivery.objects.get()
+    assert outbox._claim(one, clock()) is not None
+    assert outbox._claim(two, clock()) is None
+
+
 def test_a_deleted_message_is_not_updated_for_ever(bot: Channel, slack: FakeSlack, clock: Clock) -> None:
     alarm(bot, clock)
     settle(clock, 1)
