@@ -1,4 +1,5 @@
-"""The price book the server values calls with: the packaged one and the newest collected snapshot of OpenRouter's.
+"""The price book the server values calls with: the packaged one, OpenRouter's newest collected prices, and those of
+each provider behind it for the models in use.
 
 Read again about once a minute. A call that arrives late is valued with the snapshot that is newest when it arrives; the
 version it was valued with stands in its row.
@@ -7,16 +8,14 @@ version it was valued with stands in its row.
 import json
 import threading
 import time
-from datetime import UTC, datetime
 from decimal import Decimal
+
+from django.db.models import Max
 
 from ledger.models import Statement
 from spendwatch.prices import PriceBook, packaged
 
 KEEP_S = 60.0
-# Snapshots say what a price is, not since when.
-_ALWAYS = datetime(2020, 1, 1, tzinfo=UTC)
-
 _lock = threading.Lock()
 _kept: tuple[float, str, PriceBook] | None = None
 
@@ -28,19 +27,31 @@ def current_book() -> PriceBook:
         if _kept is not None and time.monotonic() - _kept[0] < KEEP_S:
             return _kept[2]
         newest = Statement.objects.filter(source="openrouter", kind="models").order_by("-collected_at", "-id").first()
-        sha256 = newest.sha256 if newest else ""
-        if _kept is not None and _kept[1] == sha256:
+        last = Statement.objects.filter(source="openrouter", kind="endpoints").aggregate(Max("id"))["id__max"]
+        snapshot = f"{newest.pk if newest else None}-{last}"
+        if _kept is not None and _kept[1] == snapshot:
             book = _kept[2]
         elif newest is None:
             book = packaged()
         else:
-            book = packaged().with_openrouter_models(
-                json.loads(newest.document, parse_float=Decimal),
-                effective_from=_ALWAYS,
-                version=f"openrouter-{newest.collected_at:%Y-%m-%d}-{sha256[:8]}",
-            )
-        _kept = (time.monotonic(), sha256, book)
+            book = _with_snapshot(packaged(), newest)
+        _kept = (time.monotonic(), snapshot, book)
         return book
+
+
+def _with_snapshot(book: PriceBook, models: Statement) -> PriceBook:
+    version = f"openrouter-{models.collected_at:%Y-%m-%d}-{models.sha256[:8]}"
+    book = book.with_openrouter_models(_read(models), effective_from=models.collected_at, version=version)
+    endpoints = Statement.objects.filter(source="openrouter", kind="endpoints").order_by("collected_at", "id")
+    # By subject, so that of each model's documents only the newest is read.
+    newest = {statement.subject: statement.pk for statement in endpoints.only("subject")}
+    documents = Statement.objects.filter(pk__in=list(newest.values())).iterator()
+    return book.with_openrouter_endpoints(map(_read, documents), version=version)
+
+
+def _read(statement: Statement) -> dict[str, object]:
+    document: dict[str, object] = json.loads(statement.document, parse_float=Decimal)
+    return document
 
 
 def forget() -> None:

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from urllib.parse import quote
 
 from django.db import transaction
 
@@ -18,6 +19,7 @@ from collectors.openrouter.read import (
     ActivityRow,
     Credits,
     Key,
+    check_endpoints,
     check_models,
     read_activity,
     read_credits,
@@ -32,6 +34,7 @@ DAYS = 30
 """/activity speaks of the last 30 completed UTC days."""
 PAGE = 100
 MAX_KEYS = 10_000
+MAX_MODELS = 500
 MODELS_EVERY = timedelta(hours=20)
 NEGLIGIBLE_USD = Decimal("0.000001")
 
@@ -54,13 +57,15 @@ Activity = tuple[str, list[ActivityRow]]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Harvest:
     """Everything fetched, verbatim, and what was read from it. total: /activity of all keys together. by_key: by key
-    hash; None when the total is the same as the last time. models: None when they were collected lately."""
+    hash; None when the total is the same as the last time. models: None when they were collected lately;
+    endpoints: with them, those of each model that was used, by dated id."""
 
     key_pages: list[str]
     keys: list[Key]
     credits_document: str
     credits: Credits
     models: str | None
+    endpoints: dict[str, str]
     total: Activity
     by_key: dict[str, Activity] | None
 
@@ -85,10 +90,11 @@ def fetch(api: OpenRouter, account: OpenRouterAccount, *, now: datetime) -> Harv
     credits = read_credits(credits_document)
     models = None
     last_models = newest(SOURCE, account.name, "models")
-    if last_models is None or now - last_models.collected_at > MODELS_EVERY:
+    if last_models is None or now - last_models.confirmed_at > MODELS_EVERY:
         models = api.get("/models")
         check_models(models)
     total = _activity(api, {})
+    endpoints = {} if models is None else _fetch_endpoints(api, total[1])
     by_key = None
     if not _unchanged(account, total[0], keys, now):
         by_key = {hash_: _activity(api, {"api_key_hash": hash_}) for hash_ in sorted(_hashes(account, keys))}
@@ -98,6 +104,7 @@ def fetch(api: OpenRouter, account: OpenRouterAccount, *, now: datetime) -> Harv
         credits_document=credits_document,
         credits=credits,
         models=models,
+        endpoints=endpoints,
         total=total,
         by_key=by_key,
     )
@@ -123,6 +130,23 @@ def _fetch_keys(api: OpenRouter) -> tuple[list[str], list[Key]]:
         if len(page) < PAGE or not new:
             break
     return pages, keys
+
+
+def _fetch_endpoints(api: OpenRouter, used: Iterable[ActivityRow]) -> dict[str, str]:
+    """What each provider of a model charges, for the models that were used. One that is sold no more, or not shown to
+    this key, has none: a missing price must not hold up a statement."""
+    documents: dict[str, str] = {}
+    for name in sorted({row.model_permaslug for row in used})[:MAX_MODELS]:
+        try:
+            document = api.get(f"/models/{quote(name, safe='/:')}/endpoints")
+            check_endpoints(document)
+        except (CollectError, ReadError) as error:
+            if isinstance(error, CollectError) and not error.permanent:
+                raise
+            log.warning("no prices of %s: %s", name, error)
+        else:
+            documents[name] = document
+    return documents
 
 
 def _hashes(account: OpenRouterAccount, keys: Iterable[Key]) -> set[str]:
@@ -169,6 +193,8 @@ def store(account: OpenRouterAccount, harvest: Harvest, *, now: datetime) -> Col
         credits = file("credits", harvest.credits_document)
         if harvest.models is not None:
             file("models", harvest.models)
+        for name, document in harvest.endpoints.items():
+            file("endpoints", document, subject=name)
         _list_keys(account, harvest.keys, now)
         _keep_balance(account, credits, harvest, now)
         period = (_first_day(now), _last_day(harvest.total[1], now))

@@ -108,6 +108,14 @@ def check_models(document: str) -> int:
     return len(rows)
 
 
+def check_endpoints(document: str) -> int:
+    """How many endpoints GET /models/{author}/{slug}/endpoints lists. Raises ReadError for anything else."""
+    place = "/endpoints"
+    return len(
+        _expect(_object(document, place), "endpoints", place, lambda value: value if isinstance(value, list) else None)
+    )
+
+
 def canonical_models(document: str) -> dict[str, str]:
     """Slug -> dated id (permaslug) of each model in GET /models; a model without one keeps its slug."""
     return {str(row["id"]): str(row.get("canonical_slug") or row["id"]) for row in _rows(document, "/models")}

@@ -14,10 +14,13 @@ from django.db import connection
 from collectors.models import OpenRouterAccount
 from collectors.openrouter.collect import collect
 from collectors.openrouter.tasks import collect_openrouter
+from ledger import prices
 from ledger.models import Balance, ProviderKey, Statement, StatementLine
 from ledger.statements import digest
 from spendwatch.errors import CollectError, ReadError
+from spendwatch.prices import value
 from tests.fakes.openrouter import OpenRouter, key_hash
+from tests.fixtures.openrouter import observed
 
 Ask = Callable[..., dict[str, Any]]
 COST = Decimal("0.0021344")
@@ -57,7 +60,40 @@ def test_documents_are_kept_verbatim_with_their_hash(account: OpenRouterAccount,
     yesterday = now().date() - timedelta(days=1)
     assert (total.period_start, total.period_end) == (yesterday - timedelta(days=29), yesterday)
     kinds = set(Statement.objects.values_list("kind", flat=True))
-    assert kinds == {"activity", "credits", "keys", "models"}
+    assert kinds == {"activity", "credits", "keys", "models", "endpoints"}
+
+
+def test_prices_of_the_endpoints_in_use_are_collected_and_value_calls(
+    openrouter: OpenRouter, account: OpenRouterAccount, ask: Ask
+) -> None:
+    call = observed(ask(tokens=TOKENS, model="meta-llama/llama-3.3-70b-instruct", provider="Groq")).call
+    collect(account, now=now())
+    prices.forget()
+    priced = value(call, prices.current_book())
+    # Listed at the model's price, routed at what Groq charges; the free variant shares the dated id and has no say.
+    assert priced.list_cost == 10240 * Decimal("0.00000012") + 310 * Decimal("0.00000038")
+    assert priced.routed_cost == 10240 * Decimal("0.00000059") + 310 * Decimal("0.00000079")
+    assert [path for path in openrouter.world.requests if "/endpoints" in path] == [
+        "GET /api/v1/models/meta-llama/llama-3.3-70b-instruct/endpoints"
+    ]
+    prices.forget()
+
+
+def test_a_model_whose_prices_are_not_shown_holds_up_no_statement(
+    openrouter: OpenRouter, account: OpenRouterAccount, ask: Ask
+) -> None:
+    ask(tokens=TOKENS)
+    openrouter.post("/_fail", {"path": "/api/v1/models/openai/gpt-4.1-mini-2025-04-14/endpoints", "status": 403})
+    assert collect(account, now=now()).lines == 1
+    assert not Statement.objects.filter(kind="endpoints").exists()
+
+
+def test_prices_are_asked_for_once_a_day(openrouter: OpenRouter, account: OpenRouterAccount) -> None:
+    start = now()
+    for hour in range(0, 45, 5):
+        collect(account, now=start + timedelta(hours=hour))
+    assert openrouter.world.requests.count("GET /api/v1/models") == 2
+    assert Statement.objects.filter(kind="models").count() == 1
 
 
 def test_collecting_again_what_did_not_change_adds_no_row_and_asks_for_no_key(
@@ -186,7 +222,7 @@ def test_the_command_says_what_it_collected_and_fails_loudly(account: OpenRouter
     ask(tokens=TOKENS)
     out = StringIO()
     call_command("collect", "openrouter", stdout=out)
-    assert out.getvalue() == "main: 5 new documents, 1 new lines\n"
+    assert out.getvalue() == "main: 6 new documents, 1 new lines\n"
     OpenRouterAccount.objects.update(management_key="sk-or-v1-search")
     with pytest.raises(CommandError, match="without rights"):
         call_command("collect", "openrouter", account="main")
