@@ -58,20 +58,16 @@ class Exporter:
 
     def post(self, body: bytes) -> Outcome:
         """Send one ExportTraceServiceRequest. Never raises for what the network or the receiver does."""
-        headers = {**self._settings.headers, "content-type": "application/x-protobuf"}
-        if self._settings.gzip:
-            body = gzip.compress(body, 1)
-            headers["content-encoding"] = "gzip"
         reused = self._connection is not None
         try:
             try:
-                return self._attempt(body, headers)
+                return self._attempt(body)
             except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
                 # A receiver may close an idle connection at any time: on a used one that says nothing about today.
                 if not reused:
                     raise
                 self.close()
-                return self._attempt(body, headers)
+                return self._attempt(body)
         except (OSError, http.client.HTTPException) as exc:
             self.close()
             return Outcome(Verdict.RETRY, f"{type(exc).__name__}: {exc}" if str(exc) else type(exc).__name__)
@@ -86,10 +82,16 @@ class Exporter:
         """In a forked child: the socket is the parent's."""
         self.close()
 
-    def _attempt(self, body: bytes, headers: dict[str, str]) -> Outcome:
+    def _attempt(self, body: bytes) -> Outcome:
+        headers = {**self._settings.headers, "content-type": "application/x-protobuf"}
         if self._connection is None:
             self._connection = self._connect()
+            self._connection.connect()
         connection = self._connection
+        if self._settings.gzip:
+            # Only now that somebody is there: during an outage nothing is compressed in vain.
+            body = gzip.compress(body, 1)
+            headers["content-encoding"] = "gzip"
         connection.request("POST", self._target, body=body, headers=headers)
         response = connection.getresponse()
         answer = response.read(_MAX_ANSWER)
