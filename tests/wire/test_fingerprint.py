@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spendwatch.calls import Fingerprint
-from spendwatch.fingerprint import HEAD, Fingerprinter, looks_like_error, mask
+from spendwatch.fingerprint import HEAD, Fingerprinter
+from spendwatch.likeness import looks_like_error, mask
 from spendwatch.wire import Request, recognise
 
 KEYED = Fingerprinter(b"k" * 32)
