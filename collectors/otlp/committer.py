@@ -36,6 +36,8 @@ class BusyError(Exception):
 class _Request:
     calls: Sequence[PricedCall]
     done: "asyncio.Future[list[str]]"
+    taken: bool = False
+    """Out of the queue: its group is being committed, or was."""
     refused: list[str] = field(default_factory=list)
     error: StoreError | None = None
 
@@ -83,7 +85,7 @@ class Committer:
         try:
             return await asyncio.wait_for(request.done, timeout_s)
         finally:
-            if request in self._queue:
+            if not request.taken:
                 self._queue.remove(request)
                 self._count(-len(calls))
 
@@ -129,6 +131,7 @@ class Committer:
         size = 0
         while self._queue and (not group or size + len(self._queue[0].calls) <= self._max_group):
             request = self._queue.popleft()
+            request.taken = True
             self._count(-len(request.calls))
             if not request.done.done():
                 group.append(request)

@@ -4,7 +4,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -113,16 +113,15 @@ def make_collector(
     clickhouse: Connection, migrated_store_dsn: str, transactional_db: None, settings: Any
 ) -> Iterator[Callable[..., Collector]]:
     """Collectors with other limits than the usual ones, closed at the end of the test."""
-    from contextlib import ExitStack
-
     settings.SPENDWATCH_CLICKHOUSE_DSN = migrated_store_dsn
     project, _ = Project.objects.get_or_create(slug="shop", defaults={"name": "Shop"})
     _, secret = IngestToken.issue(project, "tests")
     with ExitStack() as stack:
 
         def make(*, remember_s: float = 10, **limits: Any) -> Collector:
-            app = Ingest(Limits(**limits), tokens=lambda: Tokens(remember_s=remember_s))
-            http = stack.enter_context(httpx2.Client(timeout=60))
+            # A busy machine may take long for a commit; only tests about that are answered before it.
+            app = Ingest(Limits(**{"commit_s": 100, **limits}), tokens=lambda: Tokens(remember_s=remember_s))
+            http = stack.enter_context(httpx2.Client(timeout=120))
             url = stack.enter_context(serving(app))
             return Collector(url=url, app=app, token=secret, project="shop", http=http)
 

@@ -28,6 +28,8 @@ from tests.collectors.otlp.conftest import serving
 from tests.collectors.otlp.test_call import WHOLE
 from tests.fixtures.store import start_store
 
+pytestmark = pytest.mark.timeout(420)
+
 ROOT = Path(__file__).resolve().parents[3]
 SENDERS, REQUESTS, EACH = 5, 15, 4
 
@@ -72,11 +74,11 @@ class Traffic:
 
     def wait_for(self, condition: Callable[[], bool]) -> None:
         with self.changed:
-            assert self.changed.wait_for(condition, timeout=60), self.answers
+            assert self.changed.wait_for(condition, timeout=120), self.answers
 
     def _send_all(self, sender: int) -> None:
         headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {self.token}"}
-        with httpx2.Client(timeout=30) as http:
+        with httpx2.Client(timeout=60) as http:
             for request in range(REQUESTS):
                 body = otlp.own_request(calls(sender, request))
                 while not self.given_up:
@@ -215,7 +217,7 @@ def test_a_collector_killed_under_traffic_loses_no_acknowledged_call_and_doubles
         assert f"expected to listen on 127.0.0.1 port {free_port}, found: " in second.stderr
         assert "Address already in use" in second.stderr
         process.send_signal(signal.SIGTERM)
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     finally:
         if process.poll() is None:
             process.kill()
