@@ -93,7 +93,7 @@ class App:
     async def _answer(self, scope: MutableMapping[str, Any], body: Body, answer: Answer) -> None:
         method, path, query_string = scope["method"], scope["path"], scope["query_string"]
         headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        if path in ("/ping", "/replicas_status") or (path == "/" and method != "POST" and not query_string):
+        if path in ("/ping", "/replicas_status") or (path == "/" and method in ("GET", "HEAD") and not query_string):
             await answer.plain(200, b"Ok.\n")
             return
         if path != "/":

@@ -116,7 +116,7 @@ class Exchange:
                     app.thread(functools.partial(self._open, sql, entry, taken)), left, entry
                 )
                 self._answer.format = result.format
-                if result.complete and len(result.first) <= _APPEND:
+                if pieces is None and result.complete:
                     await self._answer.whole(result.first, result.progress, self._request.accept_encoding)
                 else:
                     await self._stream(result, pieces, left)
@@ -141,6 +141,8 @@ class Exchange:
         result = Result(held.link, sql, entry.kind, request.default_format, request.query_params)
         if held.session is not None and words == ("USE",):
             held.session.note_use()
+        if result.complete and len(result.first) <= _APPEND:
+            return result, None  # `first` is all of it; after spool() it is only the beginning
         return result, result.spool() if request.wait_end_of_query or result.complete else None
 
     def _leave(self, taken: "list[Taken]", entry: "Running") -> None:

@@ -81,6 +81,11 @@ _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 def write_config(folder: Path, *, database: str, memory_bytes: int, fsync: bool) -> Path:
     """Write the engine's configuration into the folder; the path of its main file. Raises ConfigError."""
+    if not _NAME.fullmatch(database) or database.lower() in ("default", "system", "information_schema"):
+        raise ConfigError(
+            f"expected a database name of letters, digits and _ that is not the engine's own, found {database!r}. "
+            "Choose another one with --database."
+        )
     values = {
         "database": database,
         "memory_bytes": str(memory_bytes),

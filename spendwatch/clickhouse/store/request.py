@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from urllib.parse import parse_qsl
 
 from spendwatch.clickhouse.store.body import Form
-from spendwatch.clickhouse.store.errors import BAD_ARGUMENTS, SET_NON_GRANTED_ROLE, refusal
+from spendwatch.clickhouse.store.errors import BAD_ARGUMENTS, NOT_IMPLEMENTED, SET_NON_GRANTED_ROLE, refusal
 
 # Settings of ClickHouse's HTTP server itself. They are answered here (or mean nothing here) and are not given to the
 # engine: each new combination of settings would cost a connection a round trip.
@@ -52,8 +52,6 @@ class Request:
     session_timeout_s: int
     session_check: bool
     wait_end_of_query: bool
-    compress: bool
-    decompress: bool
     accept_encoding: str
     query_params: Mapping[str, str]
     settings: Mapping[str, str]
@@ -82,6 +80,12 @@ def read_request(method: str, query_string: bytes, headers: Mapping[str, str], f
         }
     query_params = {name[6:]: value for name, value in params.items() if name.startswith("param_")}
     compression = take("enable_http_compression", "1") not in _OFF
+    for name in ("compress", "decompress"):
+        if take(name) not in _OFF:
+            raise refusal(
+                NOT_IMPLEMENTED,
+                f"The embedded store has no block compression ({name}=1). Use Accept-Encoding and Content-Encoding.",
+            )
     if take("role"):
         raise refusal(SET_NON_GRANTED_ROLE, f"The embedded store has no roles, so none named {params['role']}.")
     timeout = take("session_timeout", "60")
@@ -106,8 +110,6 @@ def read_request(method: str, query_string: bytes, headers: Mapping[str, str], f
         session_timeout_s=min(int(timeout), 3600),
         session_check=take("session_check") == "1",
         wait_end_of_query=take("wait_end_of_query") not in _OFF,
-        compress=take("compress") not in _OFF,
-        decompress=take("decompress") not in _OFF,
         accept_encoding=headers.get("accept-encoding", "") if compression else "",
         query_params=query_params,
         settings={

@@ -6,11 +6,13 @@ engine closes.
 
 import asyncio
 import logging
+import signal
 import socket
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import uvicorn
 
@@ -65,6 +67,10 @@ class _Server(uvicorn.Server):
             await self._app.kill_reads()
 
 
+def _noted(number: int, frame: FrameType | None) -> None:
+    """A signal that has been acted on already."""
+
+
 class _Quiet(logging.Filter):
     """Drops uvicorn's complaint about an answer without an end: that is how a failure in the middle looks by intent."""
 
@@ -108,6 +114,10 @@ async def serve(options: Options, listener: socket.socket, users: Mapping[str, U
             app,
             f"spendwatch store ready: http://{shown}:{port}/{options.database} (data: {options.data})",
         )
+        # uvicorn stops on these signals, then raises them again for whoever handled them before. By default that would
+        # end the process on the spot, with the engine open.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _noted)
         try:
             await server.serve(sockets=[listener])
         finally:
