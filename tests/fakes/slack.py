@@ -30,8 +30,8 @@ class Fault:
 
     kind: ratelimited (429 + Retry-After) | error (ok:false, or a webhook's 4xx, with `error`) | html500 | drop (take
     the message, then close the connection without an answer) | refuse (close it before taking the message) | slow
-    (take the message, then answer after `seconds`). channel and method: only for requests to these (None: any). times: how often, -1
-    for ever.
+    (take the message, then answer after `seconds`). channel and method: only for requests to these (None: any). times:
+    how often, -1 for ever.
     """
 
     kind: str
