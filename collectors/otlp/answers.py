@@ -13,7 +13,7 @@ PROTOBUF = "application/x-protobuf"
 JSON = "application/json"
 
 # HTTP status -> google.rpc.Code.
-_RPC_CODES = {400: 3, 401: 16, 404: 5, 405: 12, 408: 4, 411: 3, 413: 3, 415: 3, 429: 8, 503: 14}
+_RPC_CODES = {400: 3, 401: 16, 404: 5, 405: 12, 411: 3, 413: 3, 415: 3, 429: 8, 503: 14}
 
 
 @dataclass(frozen=True, slots=True)

@@ -185,11 +185,9 @@ class Ingest:
         except BodyTooLargeError:
             raise _RefusedError(too_large) from None
         except BodyTooSlowError:
-            raise _RefusedError(
-                answers.failed(
-                    408, content_type, f"expected the whole body within {limits.read_s:g} s, found it unfinished."
-                )
-            ) from None
+            # Not 408: exporters drop their spans at that, and a slow line is not the spans' fault.
+            message = f"expected the whole body within {limits.read_s:g} s, found it unfinished. Send it again."
+            raise _RefusedError(answers.failed(503, content_type, message, retry_after_s=5)) from None
 
     async def _read(self, body: bytes, content_type: str, encoding: str, project: str, hold: Hold) -> Reading:
         def work() -> Reading:

@@ -300,7 +300,8 @@ def test_a_body_that_does_not_come_is_given_up(make_collector: Callable[..., Col
             b"authorization: Bearer " + collector.token.encode() + b"\r\n\r\nhalf"
         )
         answer = raw.recv(65536)
-    assert answer.startswith(b"HTTP/1.1 408 ")
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"retry-after: 5" in answer
     assert b"expected the whole body within 0.2 s" in answer
 
 
