@@ -110,10 +110,6 @@ class ReconciliationAdmin(Facts, ModelAdmin):  # type: ignore[misc]  # as above
     inlines = (VarianceInline,)
     actions = ("run_again",)
 
-    def get_queryset(self, request: HttpRequest) -> QuerySet[Reconciliation]:
-        found: QuerySet[Reconciliation] = super().get_queryset(request)
-        return found
-
     @admin.display(description="Statement, USD", ordering="statement_total")
     def statement_usd(self, each: Reconciliation) -> str:
         return money.text(each.statement_total)

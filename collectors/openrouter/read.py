@@ -116,11 +116,6 @@ def check_endpoints(document: str) -> int:
     )
 
 
-def canonical_models(document: str) -> dict[str, str]:
-    """Slug -> dated id (permaslug) of each model in GET /models; a model without one keeps its slug."""
-    return {str(row["id"]): str(row.get("canonical_slug") or row["id"]) for row in _rows(document, "/models")}
-
-
 def read_generation(document: str) -> Generation:
     """GET /generation?id=. Raises ReadError.
 

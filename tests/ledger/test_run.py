@@ -73,7 +73,6 @@ def test_calls_that_were_billed_as_seen_leave_no_variance(
 def test_a_call_made_by_the_openai_sdk_reconciles_with_zero_variance(
     store: Connection, openrouter: OpenRouter, account: OpenRouterAccount, stream: bool
 ) -> None:
-    from opentelemetry.sdk.trace.export import SimpleSpanProcessor  # noqa: F401
     from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
     from spendwatch.prices import packaged, value

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from collectors.openrouter.read import (
-    canonical_models,
     check_models,
     read_activity,
     read_credits,
@@ -56,10 +55,10 @@ def test_what_a_key_of_ones_own_served_costs_the_fee_and_the_provider() -> None:
     assert read_generation((DOCUMENTS / "generation.json").read_text()).cost == Decimal("0.0021344")
 
 
-def test_models_tell_the_dated_id_of_each_slug() -> None:
-    document = '{"data": [{"id": "a/b", "canonical_slug": "a/b-2026"}, {"id": "c/d"}]}'
-    assert check_models(document) == 2
-    assert canonical_models(document) == {"a/b": "a/b-2026", "c/d": "c/d"}
+def test_a_list_of_models_is_counted_and_one_without_names_is_refused() -> None:
+    assert check_models('{"data": [{"id": "a/b", "canonical_slug": "a/b-2026"}, {"id": "c/d"}]}') == 2
+    with pytest.raises(ReadError, match="id can't be read"):
+        check_models('{"data": [{"name": "A"}]}')
 
 
 ROW = '{"date":"2026-11-20","model":"m","usage":1,"requests":1,"prompt_tokens":1,"completion_tokens":1}'
