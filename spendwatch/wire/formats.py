@@ -11,8 +11,11 @@ from dataclasses import dataclass
 from spendwatch.wire import providers
 from spendwatch.wire.anthropic_complete import CompleteReader
 from spendwatch.wire.anthropic_messages import MessagesReader
+from spendwatch.wire.cohere_chat import CohereChatReader
+from spendwatch.wire.cohere_embed import CohereEmbedReader
 from spendwatch.wire.gemini_generate import GenerateReader
 from spendwatch.wire.not_inference import BatchReader, CountTokensReader
+from spendwatch.wire.ollama import OllamaChatReader, OllamaEmbedReader, OllamaGenerateReader
 from spendwatch.wire.openai_chat import ChatReader, CompletionsReader
 from spendwatch.wire.openai_embeddings import EmbeddingsReader
 from spendwatch.wire.openai_images import ImagesReader
@@ -49,10 +52,23 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
         Kind(ChatReader, "/chat/completions", (b'"messages"',)),
         Kind(CompletionsReader, "/completions", (b'"prompt"', b'"model"')),
     ),
-    "chat": (Kind(ChatReader, "/v1/chat", hosts=("writer",)),),
+    "chat": (
+        Kind(ChatReader, "/v1/chat", hosts=("writer",)),
+        Kind(CohereChatReader, "/v2/chat", (b'"messages"', b'"model"')),
+        Kind(OllamaChatReader, "/api/chat", (b'"messages"', b'"model"')),
+    ),
+    "generate": (Kind(OllamaGenerateReader, "/api/generate", (b'"prompt"', b'"model"')),),
+    "embed": (
+        Kind(OllamaEmbedReader, "/api/embed", (b'"input"', b'"model"')),
+        Kind(CohereEmbedReader, "/v1/embed", (b'"texts"', b'"model"')),
+        Kind(CohereEmbedReader, "/v2/embed", (b'"input_type"', b'"model"')),
+    ),
     "responses": (Kind(ResponsesReader, "/responses", (b'"input"', b'"model"')),),
     "compact": (Kind(ResponsesReader, "/responses/compact", (b'"input"', b'"model"')),),
-    "embeddings": (Kind(EmbeddingsReader, "/embeddings", (b'"input"', b'"model"')),),
+    "embeddings": (
+        Kind(OllamaEmbedReader, "/api/embeddings", (b'"prompt"', b'"model"')),
+        Kind(EmbeddingsReader, "/embeddings", (b'"input"', b'"model"')),
+    ),
     "rerank": (Kind(RerankReader, "/rerank", (b'"query"', b'"documents"')),),
     "images": (Kind(ImagesReader, "/images", hosts=(providers.OPENROUTER,)),),
     "generations": (Kind(ImagesReader, "/images/generations", (b'"prompt"', b'"model"')),),

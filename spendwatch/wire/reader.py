@@ -20,7 +20,7 @@ from spendwatch.fingerprint import Fingerprinter, PromptPrint, ReplyPrint
 from spendwatch.wire import providers
 from spendwatch.wire.jsonread import loads, mapping, text
 from spendwatch.wire.reply import Reply, Request
-from spendwatch.wire.sse import Clipped, Splitter
+from spendwatch.wire.sse import Clipped, LineSplitter, Splitter
 from spendwatch.wire.usage import Tally
 
 MAX_DOCUMENT = 32 * 1024 * 1024
@@ -46,6 +46,8 @@ class Reader:
     wire_format = ""
     operation_name = "chat"
     is_inference = True
+    lines = False
+    """Whether the format's replies are JSON objects, one a line, also when there is one only."""
 
     def __init__(
         self, request: Request, provider: str | None, fingerprints: Fingerprinter | None, *, tool_names: bool = True
@@ -80,7 +82,7 @@ class Reader:
         self.said: ReplyPrint | None = fingerprints.reply() if fingerprints is not None else None
 
         self._leading = b""
-        self._splitter: Splitter | None = None
+        self._splitter: Splitter | LineSplitter | None = None
         self._document = Clipped(MAX_DOCUMENT)
         self._size = 0
         self.read_request()
@@ -133,7 +135,8 @@ class Reader:
         elif self.framing is Framing.DOCUMENT:
             self._finish_document(complete)
         self.closing()
-        if self._splitter is not None or self.array_stream:
+        streamed = self._splitter is not None and (self.asked_for_stream or not self.lines)
+        if streamed or self.array_stream:
             return self._reply(self.ended)
         return self._reply(None if complete else False)
 
@@ -153,7 +156,10 @@ class Reader:
 
     def _decide(self, start: bytes) -> None:
         kind = self.headers.get("content-type", "")
-        if start[:1] in (b"{", b"["):
+        if start[:1] == b"{" and self.lines and self.status < 400:
+            self.framing = Framing.EVENTS
+            self._splitter = LineSplitter()
+        elif start[:1] in (b"{", b"["):
             self.framing = Framing.DOCUMENT
         elif start.startswith(_SSE_STARTS) or "text/event-stream" in kind:
             self.framing = Framing.EVENTS
@@ -232,7 +238,7 @@ class Reader:
             service_tier=self.service_tier or tally.service_tier,
             finish_reasons=tuple(reason for _, reason in sorted(self.finish_reasons.items())),
             tool_calls=tuple(self.tools) if self.tool_names else (),
-            streamed=self._splitter is not None or self.asked_for_stream,
+            streamed=(self._splitter is not None and not self.lines) or self.asked_for_stream,
             is_error=is_error,
             error_type=kind,
             error_code=code,

@@ -98,6 +98,29 @@ class Splitter:
         return self._name, data
 
 
+class LineSplitter:
+    """Newline-delimited JSON: each line that is not blank is an event without a name. Bounded like Splitter."""
+
+    def __init__(self, limit: int = LIMIT) -> None:
+        self._line = Clipped(limit)
+
+    def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
+        """The lines that this piece completes, in order."""
+        lines = piece.split(b"\n")
+        rest = lines.pop()
+        if lines and self._line.length:
+            self._line.add(lines[0])
+            lines[0] = self._line.take()
+        if rest:
+            self._line.add(rest)
+        return [(b"", line) for line in lines if line.strip()]
+
+    def close(self) -> list[tuple[bytes, bytes]]:
+        """The line that the end of the stream leaves without a newline."""
+        line = self._line.take()
+        return [(b"", line)] if line.strip() else []
+
+
 class Clipped:
     """Bytes gathered up to a limit; of more than that, the first third of the limit and the last two."""
 

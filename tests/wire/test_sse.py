@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendwatch.wire.sse import Clipped, Splitter
+from spendwatch.wire.sse import Clipped, LineSplitter, Splitter
 
 
 def split(*pieces: bytes) -> list[tuple[bytes, bytes]]:
@@ -79,6 +79,14 @@ def test_many_data_lines_of_one_event_take_bounded_memory_too() -> None:
     assert len(data) <= 48 * 1024
     assert data.startswith(b"line 0\nline 1\n")
     assert data.endswith(b"line 19999")
+
+
+@given(st.lists(st.sampled_from([b"{}", b'{"a": 1}', b"", b" ", b"\r"]), max_size=20), st.integers(1, 9))
+def test_lines_of_json_come_out_the_same_in_any_split(lines: list[bytes], size: int) -> None:
+    stream = b"\n".join(lines)
+    splitter = LineSplitter()
+    events = [event for at in range(0, len(stream), size) for event in splitter.feed(stream[at : at + size])]
+    assert events + splitter.close() == [(b"", line) for line in lines if line.strip()]
 
 
 @given(st.lists(st.binary(max_size=50), max_size=40), st.integers(9, 120))
