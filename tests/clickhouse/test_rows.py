@@ -67,7 +67,9 @@ def test_a_call_sent_twice_in_one_batch_is_one_row(clickhouse: Connection) -> No
 def test_several_observers_of_one_generation_are_one_row_in_any_order(clickhouse: Connection) -> None:
     ours = a_call(1, cost=None, status=CallStatus.ABORTED, usage=TokenUsage())
     theirs = broadcast(1, upstream_cost=Decimal("0.001"))
-    other = a_call(1, source="otlp:openllmetry", cost=None, usage=TokenUsage(reasoning_output_tokens=60), span_id="e" * 16)
+    other = a_call(
+        1, source="otlp:openllmetry", cost=None, usage=TokenUsage(reasoning_output_tokens=60), span_id="e" * 16
+    )
     for batch in ([theirs], [ours], [other], [theirs, ours]):
         rows.insert(clickhouse, batch, received_at=RECEIVED)
     (stored,) = everything(clickhouse)
@@ -131,12 +133,12 @@ def test_two_calls_whose_ids_collide_stay_two_calls(clickhouse: Connection) -> N
     rows.write(clickhouse, [tuple(row)])
     rows.insert(clickhouse, [settled(a_call(1))], received_at=LATER)
     assert sorted(str(call.call.response_id) for call in everything(clickhouse)) == ["gen-1", "gen-other"]
-    assert {call.call.response_id: call.cost_basis for call in everything(clickhouse)}["gen-other"] is CostBasis.REPORTED
+    assert {call.call.response_id: call.cost_basis for call in everything(clickhouse)}[
+        "gen-other"
+    ] is CostBasis.REPORTED
 
 
-def test_writers_in_several_threads_lose_and_double_nothing(
-    clickhouse: Connection, migrated_store_dsn: str
-) -> None:
+def test_writers_in_several_threads_lose_and_double_nothing(clickhouse: Connection, migrated_store_dsn: str) -> None:
     sent = [a_call(number) for number in range(1, 201)]
 
     def send(part: int) -> None:

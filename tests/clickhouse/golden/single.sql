@@ -1,0 +1,139 @@
+CREATE TABLE IF NOT EXISTS spendwatch.llm_calls
+(
+    call_id UInt64 CODEC(NONE),
+    revision UInt32 CODEC(T64, ZSTD(1)),
+    is_deleted UInt8 DEFAULT 0 CODEC(T64, ZSTD(1)),
+    started_at DateTime64(6, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    duration_us UInt64 CODEC(T64, ZSTD(1)),
+    time_to_first_chunk_us Nullable(UInt64) CODEC(T64, ZSTD(1)),
+    received_at DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    stored_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta(8), ZSTD(1)),
+    source LowCardinality(String),
+    trace_id String CODEC(ZSTD(1)),
+    span_id String CODEC(ZSTD(1)),
+    parent_span_id String CODEC(ZSTD(1)),
+    response_id String CODEC(ZSTD(1)),
+    environment LowCardinality(String),
+    team LowCardinality(String),
+    project LowCardinality(String),
+    service_name LowCardinality(String),
+    agent LowCardinality(String),
+    feature LowCardinality(String),
+    user_id String CODEC(ZSTD(1)),
+    session_id String CODEC(ZSTD(1)),
+    key_hash LowCardinality(String),
+    provider_name LowCardinality(String),
+    serving_provider LowCardinality(String),
+    operation_name LowCardinality(String),
+    request_model LowCardinality(String),
+    response_model LowCardinality(String),
+    server_address LowCardinality(String),
+    server_port UInt16 CODEC(T64, ZSTD(1)),
+    service_tier LowCardinality(String),
+    wire_format LowCardinality(String),
+    status LowCardinality(String),
+    http_status UInt16 CODEC(T64, ZSTD(1)),
+    error_type LowCardinality(String),
+    finish_reason LowCardinality(String),
+    streamed Bool,
+    input_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    output_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    total_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    cache_read_input_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    cache_write_input_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    cache_write_1h_input_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    reasoning_output_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    input_audio_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    output_audio_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    input_image_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    output_image_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    list_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
+    routed_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
+    effective_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
+    upstream_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
+    reported_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
+    observer_listed_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
+    cost_basis LowCardinality(String),
+    price_version LowCardinality(String),
+    observer_price_version LowCardinality(String),
+    is_byok Nullable(Bool),
+    fingerprint_system UInt64 CODEC(ZSTD(1)),
+    fingerprint_prefix UInt64 CODEC(ZSTD(1)),
+    fingerprint_last UInt64 CODEC(ZSTD(1)),
+    fingerprint_last_role LowCardinality(String),
+    fingerprint_last_simhash UInt64 CODEC(ZSTD(1)),
+    fingerprint_last_length Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    fingerprint_last_is_error Nullable(Bool),
+    fingerprint_last_normalised UInt64 CODEC(ZSTD(1)),
+    fingerprint_messages Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    fingerprint_tools Array(String) CODEC(ZSTD(1)),
+    fingerprint_response UInt64 CODEC(ZSTD(1)),
+    fingerprint_response_simhash UInt64 CODEC(ZSTD(1)),
+    fingerprint_response_length Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    attributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
+    INDEX received_at_range received_at TYPE minmax GRANULARITY 1,
+    INDEX stored_at_range stored_at TYPE minmax GRANULARITY 1,
+    INDEX call_id_bloom call_id TYPE bloom_filter(0.001) GRANULARITY 1,
+    INDEX response_id_bloom response_id TYPE bloom_filter(0.01) GRANULARITY 2,
+    INDEX trace_id_bloom trace_id TYPE bloom_filter(0.01) GRANULARITY 2,
+    INDEX session_id_bloom session_id TYPE bloom_filter(0.01) GRANULARITY 2
+)
+ENGINE = ReplacingMergeTree(revision, is_deleted)
+PARTITION BY toYYYYMM(started_at)
+PRIMARY KEY (toStartOfHour(started_at), project)
+ORDER BY (toStartOfHour(started_at), project, started_at, call_id);
+
+CREATE TABLE IF NOT EXISTS spendwatch.llm_calls_hourly
+(
+    hour DateTime('UTC') CODEC(Delta(4), ZSTD(1)),
+    generation UInt64 CODEC(Delta(8), ZSTD(1)),
+    rolled_at DateTime('UTC') CODEC(Delta(4), ZSTD(1)),
+    provisional UInt8 CODEC(T64, ZSTD(1)),
+    environment LowCardinality(String),
+    team LowCardinality(String),
+    project LowCardinality(String),
+    service_name LowCardinality(String),
+    agent LowCardinality(String),
+    feature LowCardinality(String),
+    key_hash LowCardinality(String),
+    provider_name LowCardinality(String),
+    serving_provider LowCardinality(String),
+    operation_name LowCardinality(String),
+    request_model LowCardinality(String),
+    response_model LowCardinality(String),
+    status LowCardinality(String),
+    cost_basis LowCardinality(String),
+    calls UInt64 CODEC(T64, ZSTD(1)),
+    unpriced_calls UInt64 CODEC(T64, ZSTD(1)),
+    byok_calls UInt64 CODEC(T64, ZSTD(1)),
+    effective_cost Decimal(38, 12) CODEC(ZSTD(1)),
+    list_cost Decimal(38, 12) CODEC(ZSTD(1)),
+    routed_cost Decimal(38, 12) CODEC(ZSTD(1)),
+    upstream_cost Decimal(38, 12) CODEC(ZSTD(1)),
+    input_tokens UInt64 CODEC(T64, ZSTD(1)),
+    output_tokens UInt64 CODEC(T64, ZSTD(1)),
+    cache_read_input_tokens UInt64 CODEC(T64, ZSTD(1)),
+    cache_write_input_tokens UInt64 CODEC(T64, ZSTD(1)),
+    reasoning_output_tokens UInt64 CODEC(T64, ZSTD(1)),
+    duration_us UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(hour)
+ORDER BY (hour, generation, team, project, agent, request_model)
+TTL rolled_at + INTERVAL 1 HOUR DELETE WHERE provisional = 1
+SETTINGS merge_with_ttl_timeout = 3600;
+
+CREATE TABLE IF NOT EXISTS spendwatch.llm_calls_generations
+(
+    hour DateTime('UTC'),
+    generation UInt64,
+    rolled_through DateTime64(3, 'UTC'),
+    provisional UInt8
+)
+ENGINE = ReplacingMergeTree(generation)
+ORDER BY hour;
+
+CREATE VIEW IF NOT EXISTS spendwatch.llm_calls_hourly_newest
+AS SELECT * FROM spendwatch.llm_calls_hourly
+WHERE (hour, generation) GLOBAL IN (SELECT hour, max(generation) FROM spendwatch.llm_calls_generations GROUP BY hour);
+
