@@ -12,12 +12,13 @@ from typing import Any
 
 from django.contrib import admin, messages
 from django.db.models import QuerySet
-from django.http import HttpRequest
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import get_object_or_404, redirect, render
 from django.utils import timezone
 from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin, TabularInline
-from unfold.decorators import display
+from unfold.decorators import action, display
 
 from alerts import incidents, outbox
 from alerts.channels.alert import usd
@@ -162,8 +163,10 @@ class IncidentAdmin(_Facts, ModelAdmin):  # type: ignore[misc]  # as above
     search_fields = ("title",)
     date_hierarchy = "opened_at"
     actions = ("acknowledge", "snooze", "resolve")
+    # The same verbs on the page of one incident: that is where a message's link leads.
+    actions_detail = ("acknowledge_this", "snooze_this", "resolve_this")
     inlines = (_CrossingInline, _EventInline, _DeliveryInline)
-    fields = ("title", "kind", "show_state", "budget", "opened_at", "resolved_at", "snoozed_until", "show_evidence")
+    fields = ("title", "kind", "state", "budget", "opened_at", "resolved_at", "snoozed_until", "show_evidence")
     readonly_fields = fields
 
     @display(  # type: ignore[untyped-decorator]  # as above
@@ -187,12 +190,12 @@ class IncidentAdmin(_Facts, ModelAdmin):  # type: ignore[misc]  # as above
     def show_evidence(self, incident: Incident) -> SafeString:
         shown = ((name, value) for name, value in incident.evidence.items() if name not in ("loops", "earlier"))
         rows = format_html_join(
-            "", "<tr><th>{}</th><td>{}</td></tr>",
+            "", '<tr><th class="text-left pr-4">{}</th><td>{}</td></tr>',
             ((name.replace("_", " "), "unknown" if value is None else value) for name, value in shown if value != ""),
         )  # fmt: skip
         return format_html("<table>{}</table>", rows)
 
-    def has_act_permission(self, request: HttpRequest) -> bool:
+    def has_act_permission(self, request: HttpRequest, object_id: object = None) -> bool:
         """Acting on incidents takes the permission to change them, though nobody edits one."""
         return request.user.has_perm("spendwatch_alerts.change_incident")
 
@@ -211,6 +214,33 @@ class IncidentAdmin(_Facts, ModelAdmin):  # type: ignore[misc]  # as above
     def resolve(self, request: HttpRequest, queryset: QuerySet[Incident]) -> None:
         self._each(request, queryset, lambda one: incidents.resolve(one, _user(request), timezone.now()), "resolved")
 
+    @action(description="Acknowledge", permissions=["act"], url_path="acknowledge")  # type: ignore[untyped-decorator]
+    def acknowledge_this(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        return self._one(request, object_id, "Acknowledge", self.acknowledge)
+
+    @action(description="Snooze 4 h", permissions=["act"], url_path="snooze")  # type: ignore[untyped-decorator]
+    def snooze_this(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        return self._one(request, object_id, "Snooze 4 h", self.snooze)
+
+    @action(description="Resolve", permissions=["act"], url_path="resolve")  # type: ignore[untyped-decorator]
+    def resolve_this(self, request: HttpRequest, object_id: int) -> HttpResponse:
+        return self._one(request, object_id, "Resolve", self.resolve)
+
+    def _one(
+        self,
+        request: HttpRequest,
+        object_id: int,
+        verb: str,
+        act: Callable[[HttpRequest, QuerySet[Incident]], None],
+    ) -> HttpResponse:
+        """Ask first: a button on the page is a link, and following a link must change nothing."""
+        incident = get_object_or_404(self.get_queryset(request), pk=object_id)
+        if request.method != "POST":
+            context = {**self.admin_site.each_context(request), "title": verb, "verb": verb, "incident": incident}
+            return render(request, "alerts/confirm.html", {**context, "back": incident.url})
+        act(request, self.get_queryset(request).filter(pk=object_id))
+        return redirect("admin:spendwatch_alerts_incident_change", object_id)
+
     def _each(
         self, request: HttpRequest, queryset: QuerySet[Incident], verb: Callable[[Incident], bool], past: str
     ) -> None:
@@ -228,7 +258,7 @@ class DeliveryAdmin(_Facts, ModelAdmin):  # type: ignore[misc]  # as above
     list_select_related = ("incident", "channel")
     actions = ("send_again",)
     fields = (
-        "what", "incident", "channel", "show_state", "is_root", "attempts", "created_at", "next_attempt_at", "sent_at",
+        "what", "incident", "channel", "state", "is_root", "attempts", "created_at", "next_attempt_at", "sent_at",
         "slack_channel", "slack_ts", "key", "error",
     )  # fmt: skip
     readonly_fields = fields

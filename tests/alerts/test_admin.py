@@ -1,5 +1,6 @@
 """The admin's pages for budgets, channels, incidents and messages."""
 
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from typing import Any
@@ -165,6 +166,28 @@ def test_people_act_on_incidents_and_it_is_written_down(
     assert event.who == "ada"
 
 
+@pytest.mark.parametrize(
+    ("verb", "state"),
+    [
+        ("acknowledge", IncidentState.ACKNOWLEDGED),
+        ("snooze", IncidentState.SNOOZED),
+        ("resolve", IncidentState.RESOLVED),
+    ],
+)
+def test_the_page_of_an_incident_offers_the_same_and_asks_first(
+    owner: Client, loop: Incident, verb: str, state: str
+) -> None:
+    shown = owner.get(page("incident_change", loop.pk)).content.decode()
+    [link] = re.findall(rf'href="([^"]*/{verb}[^"]*)"', shown)
+    asked = owner.get(link)
+    assert "Runaway loop: crawler" in asked.content.decode()
+    loop.refresh_from_db()
+    assert loop.state == IncidentState.OPEN
+    assert owner.post(link).status_code == 302
+    loop.refresh_from_db()
+    assert loop.state == state
+
+
 def test_an_acknowledged_incident_says_so_in_slack(
     owner: Client, loop: Incident, slack: FakeSlack, clock: Clock
 ) -> None:
@@ -179,6 +202,8 @@ def test_incidents_and_messages_are_facts(owner: Client, loop: Incident) -> None
     shown = owner.get(page("incident_change", loop.pk)).content.decode()
     assert "Runaway loop: crawler" in shown
     assert "opened:1" in shown
+    assert "Open" in shown
+    assert "(&#x27;open&#x27;" not in shown
     for name in ("incident", "delivery"):
         assert owner.get(page(f"{name}_add")).status_code == 403
     assert owner.post(page("incident_delete", loop.pk), {"post": "yes"}).status_code == 403
@@ -192,6 +217,8 @@ def test_a_viewer_sees_incidents_and_can_not_act(client: Client, loop: Incident)
     client.force_login(viewer, backend=PASSWORD_BACKEND)
     assert client.get(page("incident_changelist")).status_code == 200
     act(client, "incident", "acknowledge", loop)
+    shown = client.get(page("incident_change", loop.pk)).content.decode()
+    assert "/acknowledge" not in shown
     loop.refresh_from_db()
     assert loop.state == IncidentState.OPEN
 
