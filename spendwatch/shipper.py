@@ -15,7 +15,8 @@ from opentelemetry import context
 
 from spendwatch import otlp
 from spendwatch.exporter import Outcome, Verdict
-from spendwatch.spool import Segment, Spool
+from spendwatch.segments import Segment
+from spendwatch.spool import Spool
 
 log = logging.getLogger("spendwatch.exporter")
 

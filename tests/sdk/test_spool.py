@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from spendwatch import spool as spools
-from spendwatch.spool import FileSegment, Spool
+from spendwatch.segments import FileSegment
+from spendwatch.spool import Spool
 
 HEAD = b"the resource"
 LIMIT = 1024 * 1024
