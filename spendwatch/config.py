@@ -14,8 +14,18 @@ from spendwatch.errors import ConfigError
 from spendwatch.tagging import make_tags
 
 DEFAULT_ENDPOINT = "http://127.0.0.1:4318"
-CLIENTS: tuple[str, ...] = ("httpx", "httpx2")
+CLIENTS: tuple[str, ...] = ("httpx", "httpx2", "urllib3", "aiohttp", "http.client")
 """The HTTP clients that can be hooked, by the name they are imported by."""
+
+RIDES_ON: dict[str, tuple[str, ...]] = {
+    "requests": ("urllib3",),
+    "botocore": ("urllib3",),
+    "boto3": ("urllib3",),
+    "aiobotocore": ("aiohttp", "httpx"),
+    "urllib": ("http.client",),
+    "urllib.request": ("http.client",),
+}
+"""Clients that send by one of those, and are hooked there."""
 
 SPOOL_LIMIT_BYTES = 64 * 1024 * 1024
 
@@ -219,11 +229,13 @@ def _clients(clients: Iterable[str] | None) -> tuple[str, ...]:
         return CLIENTS
     if isinstance(clients, str):
         raise ConfigError(f"clients: expected a list of names, found the text {clients!r}; write [{clients!r}]")
-    chosen = tuple(dict.fromkeys(clients))
-    for name in chosen:
-        if name not in CLIENTS:
-            raise ConfigError(f"clients: {name!r} is not a client that can be hooked; use {' or '.join(CLIENTS)}")
-    return chosen
+    chosen: dict[str, None] = {}
+    for name in clients:
+        if name not in CLIENTS and name not in RIDES_ON:
+            known = ", ".join((*CLIENTS, *RIDES_ON))
+            raise ConfigError(f"clients: {name!r} is not a client that can be hooked; use any of {known}")
+        chosen.update(dict.fromkeys(RIDES_ON.get(name, (name,))))
+    return tuple(chosen)
 
 
 def _hosts(hosts: Mapping[str, str | None] | None, env: Mapping[str, str]) -> dict[str, str | None]:

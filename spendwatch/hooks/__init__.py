@@ -19,7 +19,13 @@ from spendwatch.recorder import Recorder
 
 log = logging.getLogger("spendwatch")
 
-HOOKS: dict[str, str] = {"httpx": "spendwatch.hooks.httpx", "httpx2": "spendwatch.hooks.httpx"}
+HOOKS: dict[str, str] = {
+    "httpx": "spendwatch.hooks.httpx",
+    "httpx2": "spendwatch.hooks.httpx",
+    "urllib3": "spendwatch.hooks.urllib3",
+    "aiohttp": "spendwatch.hooks.aiohttp",
+    "http.client": "spendwatch.hooks.http_client",
+}
 """Client module -> the module of its hook, whose `Hook(module, recorder)` is put in."""
 
 

@@ -131,6 +131,26 @@ class Exchange:
             self._recorder.drop(self.begun)
 
 
+class Sent:
+    """A request that left and has no reply yet, held by its connection: if that is dropped, the app has left."""
+
+    __slots__ = ("_exchange",)
+
+    def __init__(self, exchange: Exchange) -> None:
+        self._exchange: Exchange | None = exchange
+
+    def answered(self) -> Exchange:
+        """The exchange, which whoever has the reply answers for from now on. Once only."""
+        exchange, self._exchange = self._exchange, None
+        if exchange is None:
+            raise RuntimeError("a request was answered twice")
+        return exchange
+
+    def __del__(self) -> None:
+        if self._exchange is not None:
+            self._exchange.end(complete=False)
+
+
 def suppressed() -> bool:
     """Whether somebody up the stack (an exporter, mostly) asked instrumentations to stay away."""
     here = context.get_current()

@@ -48,7 +48,7 @@ def test_the_endpoint(endpoint: str | None, environ: dict[str, str], url: str) -
         ({}, {"SPENDWATCH_TAGS": "search"}, "name=value"),
         ({}, {"SPENDWATCH_SPOOL_LIMIT_MIB": "0"}, "whole number"),
         ({"hosts": {"http://x": "openai"}}, {}, "scheme"),
-        ({"clients": ["requests"]}, {}, "httpx or httpx2"),
+        ({"clients": ["requests"]}, {}, "use any of httpx, httpx2, urllib3"),
         ({"clients": "httpx"}, {}, "list of names"),
         ({"token": "two words"}, {}, "SPENDWATCH_TOKEN"),
         ({"tags": {7: "x"}}, {}, "tag's name"),

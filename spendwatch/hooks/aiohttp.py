@@ -1,0 +1,225 @@
+"""The hook for aiohttp, and so for google-genai's async client and aiobotocore where they use it.
+
+It stands between a session and its connector, below redirects and middlewares: each request that is to go over a
+connection is one of its own, seen from the moment it asks for the connection. The body is read along where the app
+reads it, from ClientResponse.content, decoded already unless the session says otherwise. Never here: what a body
+means.
+"""
+
+import functools
+from asyncio import IncompleteReadError
+from collections.abc import Callable
+from operator import attrgetter
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from spendwatch.hooks import seen
+from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange, suppressed
+from spendwatch.hooks.guard import shielded
+from spendwatch.recorder import Recorder
+from spendwatch.wire import Request
+
+
+class Hook:
+    """The hook in aiohttp's client; its server is not touched."""
+
+    def __init__(self, module: Any, recorder: Callable[[], Recorder | None]) -> None:
+        self._connector = module.connector.BaseConnector
+        self._response = module.client_reqrep.ClientResponse
+        self._recorder = recorder
+        self._body = body(module.StreamReader)
+        self._sent: WeakKeyDictionary[Any, Sent] = WeakKeyDictionary()
+        self._originals: list[tuple[Any, str, Any, Any]] = []
+
+    def install(self) -> None:
+        """Put the hook in. Raises AttributeError when the module is of a version that has no place for it."""
+        for owner, name, patch in (
+            (self._connector, "connect", self._connect),
+            (self._response, "start", self._start),
+        ):
+            original = getattr(owner, name)
+            patched = patch(original)
+            setattr(owner, name, patched)
+            self._originals.append((owner, name, original, patched))
+
+    def remove(self) -> None:
+        """Take the hook out; where somebody has put another one over it since, it stays and does nothing."""
+        for owner, name, original, patched in self._originals:
+            if owner.__dict__.get(name) is patched:
+                setattr(owner, name, original)
+        self._originals = []
+
+    def _connect(self, original: Any) -> Any:
+        @functools.wraps(original)
+        async def connect(connector: Any, req: Any, *args: Any, **options: Any) -> Any:
+            recorder = self._recorder()
+            exchange = self._open(recorder, req) if recorder is not None else None
+            if exchange is None:
+                return await original(connector, req, *args, **options)
+            try:
+                connection = await original(connector, req, *args, **options)
+            except BaseException as exc:
+                exchange.end(complete=False, error=exc)
+                raise
+            self._sent[connection] = Sent(exchange)
+            return connection
+
+        return connect
+
+    def _start(self, original: Any) -> Any:
+        @functools.wraps(original)
+        async def start(response: Any, connection: Any, *args: Any, **options: Any) -> Any:
+            sent = self._sent.pop(connection, None) if self._sent else None
+            if sent is None:
+                return await original(response, connection, *args, **options)
+            exchange = sent.answered()
+            # It lets go of the session when the reply is there in one piece.
+            decodes = getattr(response._session, "auto_decompress", True)
+            try:
+                result = await original(response, connection, *args, **options)
+            except BaseException as exc:
+                exchange.end(complete=False, error=exc)
+                raise
+            self._watch(exchange, response, decodes)
+            return result
+
+        return start
+
+    @shielded("looking at a request")
+    def _open(self, recorder: Recorder, req: Any) -> Exchange | None:
+        if req.method != "POST" or inside.get() or suppressed():
+            return None
+        url = req.url
+        request = Request(
+            method=req.method,
+            host=(url.host or "").lower(),
+            port=url.explicit_port,
+            path=url.raw_path_qs,
+            headers=seen.headers(req.headers.items()),
+            body=_sent_body(req.body),
+        )
+        return open_exchange(recorder, request, http_span=False)
+
+    @shielded("taking hold of a response")
+    def _watch(self, exchange: Exchange, response: Any, decodes: bool) -> None:
+        status = response.status
+        if status < 200 or 300 <= status < 400:
+            exchange.drop()
+            return
+        content = response.content
+        # Newer versions count what was compressed, where they decode; older ones can only be asked what they would do.
+        counted = getattr(content, "total_compressed_bytes", False)
+        decoded = decodes if counted is False else counted is not None
+        exchange.head(status, seen.headers(response.headers.items()), decoded=decoded)
+        if content.at_eof():
+            exchange.end(complete=True)
+            return
+        response.content = self._body(content, exchange)
+
+
+def _sent_body(payload: Any) -> bytes | None:
+    """The bytes of an aiohttp payload; None for one that has to be read or written to be seen."""
+    if isinstance(payload, bytes):
+        return payload
+    value = getattr(payload, "_value", None)
+    return None if value is None else seen.body(value)
+
+
+def body(base: Any) -> Any:
+    """The class of bodies that let the bytes by: a StreamReader of this aiohttp, in all but the bytes' watching."""
+
+    class PassingReader(base):  # type: ignore[misc]
+        """A response's content that is read along. What it doesn't watch, the original does."""
+
+        __slots__ = ("_spendwatch_exchange", "_spendwatch_inner")
+
+        def __init__(self, inner: Any, exchange: Exchange) -> None:
+            self._spendwatch_inner = inner
+            self._spendwatch_exchange = exchange
+
+        def __getattr__(self, name: str) -> Any:
+            # The base class's own slots are empty here, so they too are looked up in the original.
+            if name.startswith("_spendwatch"):
+                raise AttributeError(name)
+            return getattr(self._spendwatch_inner, name)
+
+        def __repr__(self) -> str:
+            return repr(self._spendwatch_inner)
+
+        def __del__(self) -> None:
+            exchange = getattr(self, "_spendwatch_exchange", None)
+            if exchange is not None:
+                # A connection that broke, and nobody read on: the original knows.
+                exchange.end(complete=False, error=self._spendwatch_inner.exception())
+
+        def set_exception(self, exc: BaseException, *args: Any) -> None:
+            # Only a response that is closed or released does this here; the connection's faults go to the original.
+            self._spendwatch_inner.set_exception(exc, *args)
+            self._spendwatch_exchange.end(complete=False)
+
+        def _spendwatch_saw(self, data: bytes) -> None:
+            exchange = self._spendwatch_exchange
+            if data:
+                exchange.feed(data)
+            if self._spendwatch_inner.at_eof():
+                exchange.end(complete=True)
+
+        def read_nowait(self, *args: Any, **options: Any) -> bytes:
+            data: bytes = self._spendwatch_inner.read_nowait(*args, **options)
+            self._spendwatch_saw(data)
+            return data
+
+        async def readexactly(self, n: int) -> bytes:
+            try:
+                data: bytes = await self._spendwatch_inner.readexactly(n)
+            except IncompleteReadError as exc:
+                self._spendwatch_saw(exc.partial)
+                raise
+            except BaseException as exc:
+                self._spendwatch_exchange.end(complete=False, error=exc)
+                raise
+            self._spendwatch_saw(data)
+            return data
+
+        async def readchunk(self) -> tuple[bytes, bool]:
+            try:
+                data, ends = await self._spendwatch_inner.readchunk()
+            except BaseException as exc:
+                self._spendwatch_exchange.end(complete=False, error=exc)
+                raise
+            self._spendwatch_saw(data)
+            return data, ends
+
+    for name in ("read", "readany", "readline", "readuntil"):
+        if hasattr(base, name):
+            setattr(PassingReader, name, _reading(base, name))
+    # These only call the reading methods on self; everything else works on the original's own state.
+    left = {*vars(PassingReader), "iter_chunked", "iter_any", "iter_chunks", "__aiter__"}
+    for name, value in vars(base).items():
+        if callable(value) and name not in left and not name.startswith("__"):
+            setattr(PassingReader, name, _handed_on(value, name))
+        elif isinstance(value, property):
+            setattr(PassingReader, name, property(attrgetter(f"_spendwatch_inner.{name}")))
+    return PassingReader
+
+
+def _reading(base: Any, name: str) -> Any:
+    @functools.wraps(getattr(base, name))
+    async def method(self: Any, *args: Any, **options: Any) -> Any:
+        try:
+            data = await getattr(self._spendwatch_inner, name)(*args, **options)
+        except BaseException as exc:
+            self._spendwatch_exchange.end(complete=False, error=exc)
+            raise
+        self._spendwatch_saw(data)
+        return data
+
+    return method
+
+
+def _handed_on(value: Any, name: str) -> Any:
+    @functools.wraps(value)
+    def method(self: Any, *args: Any, **options: Any) -> Any:
+        return getattr(self._spendwatch_inner, name)(*args, **options)
+
+    return method

@@ -1,0 +1,58 @@
+"""A client's own request, as wire.recognise() wants to see it: plain headers, the host's name, the body's bytes.
+
+Invariant: nothing is consumed that the client has yet to send; a body that can only be seen by reading it is None.
+Never here: a particular HTTP library's classes.
+"""
+
+import io
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+from spendwatch.wire import Request
+
+DEFAULT_PORTS = {80, 443}
+
+
+def headers(pairs: Iterable[tuple[Any, Any]]) -> dict[str, str]:
+    """Headers with lower-case names; of one that is repeated, the last. Names and values may be str or bytes."""
+    return {_text(name).lower(): _text(value) for name, value in pairs}
+
+
+def body(value: Any) -> bytes | None:
+    """The bytes of a request's body; None for one that can't be seen without reading it (a file, a generator)."""
+    if isinstance(value, bytes):
+        return value
+    if value is None:
+        return b""
+    if isinstance(value, str):
+        return value.encode("utf-8", "replace")
+    if isinstance(value, bytearray | memoryview):
+        return bytes(value)
+    if isinstance(value, io.BytesIO):
+        return value.getvalue()[value.tell() :]
+    return None
+
+
+def request(method: str, target: str, host: str, port: int | None, sent_headers: Any, sent_body: Any) -> Request:
+    """The request as it goes out. target: a path, or the whole address where a proxy is asked for it."""
+    path = target
+    if not target.startswith("/"):
+        parts = urlsplit(target)
+        if parts.hostname:
+            host, port = parts.hostname, parts.port
+            path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    return Request(
+        method=method.upper(),
+        host=host.strip("[]").lower(),
+        port=None if port in DEFAULT_PORTS else port,
+        path=path,
+        headers=headers(sent_headers.items() if sent_headers is not None else ()),
+        body=body(sent_body),
+    )
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    return value if isinstance(value, str) else str(value)

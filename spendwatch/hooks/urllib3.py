@@ -1,0 +1,89 @@
+"""The hook for urllib3, and so for requests and botocore (boto3), which send by it.
+
+It stands where a pool sends one request over one of its connections, below retries, redirects, sessions and adapters:
+each attempt that reaches the wire is a request of its own. The body is read along under the response, where it comes
+over the wire, so whatever a response is read with (stream(), iter_content(), an AWS event stream, a drain before a
+retry) is the same. A requests adapter that doesn't use urllib3 is not seen. Never here: what a body means.
+"""
+
+import functools
+import http.client
+from collections.abc import Callable
+from typing import Any
+
+from spendwatch.hooks import replyfile, seen
+from spendwatch.hooks.exchange import Exchange, inside, open_exchange, suppressed
+from spendwatch.hooks.guard import shielded
+from spendwatch.recorder import Recorder
+
+
+class Hook:
+    """The hook in urllib3, versions 1.26 and 2."""
+
+    def __init__(self, module: Any, recorder: Callable[[], Recorder | None]) -> None:
+        self._pool = module.connectionpool.HTTPConnectionPool
+        self._recorder = recorder
+        self._original: Any = None
+        self._patched: Any = None
+
+    def install(self) -> None:
+        """Put the hook in. Raises AttributeError when the module is of a version that has no place for it."""
+        self._original = self._pool._make_request
+        self._patched = self._patch(self._original)
+        self._pool._make_request = self._patched
+
+    def remove(self) -> None:
+        """Take the hook out; where somebody has put another one over it since, it stays and does nothing."""
+        if self._pool.__dict__.get("_make_request") is self._patched:
+            self._pool._make_request = self._original
+
+    def _patch(self, original: Any) -> Any:
+        @functools.wraps(original)
+        def _make_request(pool: Any, conn: Any, method: str, url: str, *args: Any, **options: Any) -> Any:
+            recorder = self._recorder()
+            exchange = self._open(recorder, pool, method, url, args, options) if recorder is not None else None
+            if exchange is None:
+                return original(pool, conn, method, url, *args, **options)
+            token = inside.set(True)
+            try:
+                response = original(pool, conn, method, url, *args, **options)
+            except BaseException as exc:
+                exchange.end(complete=False, error=exc)
+                raise
+            finally:
+                inside.reset(token)
+            self._watch(exchange, response)
+            return response
+
+        return _make_request
+
+    @shielded("looking at a request")
+    def _open(
+        self, recorder: Recorder, pool: Any, method: str, url: str, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> Exchange | None:
+        if method.upper() != "POST" or inside.get() or suppressed():
+            return None
+        # 2.x names both in its signature; 1.26 hands them on by name.
+        body = options.get("body", args[0] if args else None)
+        headers = options.get("headers", args[1] if len(args) > 1 else None)
+        request = seen.request(method, url, pool.host or "", pool.port, headers, body)
+        return open_exchange(recorder, request, http_span=False)
+
+    @shielded("taking hold of a response")
+    def _watch(self, exchange: Exchange, response: Any) -> None:
+        status = response.status
+        if status < 200 or 300 <= status < 400:
+            exchange.drop()
+            return
+        # 1.26 gives http.client's response, 2.x one of its own around that.
+        raw = response if isinstance(response, http.client.HTTPResponse) else response._original_response
+        body = getattr(response, "_body", None)
+        if body is not None or raw is None:
+            # Read ahead (preload_content, HTTP/2): the whole body is there, decoded if urllib3 could.
+            decoded = getattr(response, "_decoder", None) is not None and response.decode_content
+            exchange.head(status, seen.headers(response.headers.items()), decoded=decoded)
+            exchange.feed(body if body is not None else response.data)
+            exchange.end(complete=True)
+            return
+        exchange.head(status, seen.headers(response.headers.items()))
+        replyfile.watch(raw, exchange)
