@@ -48,7 +48,7 @@ def test_the_endpoint(endpoint: str | None, environ: dict[str, str], url: str) -
         ({}, {"SPENDWATCH_TAGS": "search"}, "name=value"),
         ({}, {"SPENDWATCH_SPOOL_LIMIT_MIB": "0"}, "whole number"),
         ({"hosts": {"http://x": "openai"}}, {}, "scheme"),
-        ({"clients": ["requests"]}, {}, "use any of httpx, httpx2, urllib3"),
+        ({"clients": ["curl"]}, {}, "use any of httpx, httpx2, urllib3"),
         ({"clients": "httpx"}, {}, "list of names"),
         ({"token": "two words"}, {}, "SPENDWATCH_TOKEN"),
         ({"tags": {7: "x"}}, {}, "tag's name"),
@@ -103,3 +103,7 @@ def test_tags_and_hosts_come_from_both() -> None:
     assert (settings.tags.team, settings.tags.agent, settings.tags.environment) == ("code", "x", "staging")
     assert settings.tags.extra == {"ticket": "7"}
     assert settings.hosts == {"127.0.0.1:4100": "openrouter", "internal.example": None, "other.example": None}
+
+
+def test_a_client_that_rides_on_another_stands_for_it() -> None:
+    assert resolve(clients=["requests", "boto3", "urllib.request"], environ={}).clients == ("urllib3", "http.client")
