@@ -65,6 +65,8 @@ def test_the_tests_of_the_database_pass(database_url: str, tmp_path: Path) -> No
         "no:xdist",
         "tests/ledger",
         "tests/alerts",
+        # It runs workers of its own, on a database of its own.
+        "--ignore=tests/alerts/test_workers.py",
         "tests/server/test_settings.py",
     )
     assert " passed" in out

@@ -60,7 +60,7 @@ def commands(program: Program) -> dict[str, int]:
     marks = {
         "valkey": "valkey-server",
         "store": "spendwatch.clickhouse.store",
-        "ingest": "uvicorn",
+        "ingest": "collectors.otlp",
         "web": "granian",
         "worker": "server\0worker",
         "beat": "server\0beat",
