@@ -106,4 +106,4 @@ def test_tags_and_hosts_come_from_both() -> None:
 
 
 def test_a_client_that_rides_on_another_stands_for_it() -> None:
-    assert resolve(clients=["requests", "boto3", "urllib.request"], environ={}).clients == ("urllib3", "http.client")
+    assert config.resolve(clients=["requests", "boto3", "urllib.request"], environ={}).clients == ("urllib3", "http.client")
