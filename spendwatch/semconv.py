@@ -8,6 +8,7 @@ an exact decimal string. Never here: other people's dialects (the OTLP collector
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from operator import attrgetter
 from types import MappingProxyType
 from typing import TypeVar
 
@@ -104,22 +105,32 @@ def span_name(call: LLMCall) -> str:
     return f"{call.operation_name} {call.request_model}" if call.request_model else call.operation_name
 
 
+# The fields whose attributes are the same for most calls of a process: worth keeping ready-made. See shared_key().
+_SHARED = {name: attr for name, attr in (*_TEXT.items(), *_INT.items()) if attr != "response_id"}
+
+shared_key = attrgetter(
+    *_SHARED.values(), "cost_basis._value_", "status._value_", "source", "is_byok", "streamed", "finish_reasons"
+)
+"""What shared_attributes() depends on, as one hashable value: equal keys, equal attributes."""
+
+_usage_values = attrgetter(*_USAGE.values())
+_fingerprint_values = attrgetter(*_FINGERPRINT.values())
+_USAGE_NAMES = tuple(_USAGE)
+_FINGERPRINT_NAMES = tuple(_FINGERPRINT)
+
+
 def to_attributes(call: LLMCall) -> dict[str, AttributeValue]:
     """The span attributes of a call; what is not known has no attribute. service_name belongs to the resource."""
+    return {**shared_attributes(call), **tag_attributes(call.tags), **own_attributes(call)}
+
+
+def shared_attributes(call: LLMCall) -> dict[str, AttributeValue]:
+    """Of the attributes of a call those that many calls have in common: they depend on shared_key(call) alone."""
     out: dict[str, AttributeValue] = {}
-    for table in (_TEXT, _INT):
-        for name, attr in table.items():
-            value = getattr(call, attr)
-            if value is not None:
-                out[name] = value
-    for name, attr in _USAGE.items():
-        value = getattr(call.usage, attr)
+    for name, attr in _SHARED.items():
+        value = getattr(call, attr)
         if value is not None:
             out[name] = value
-    for name, attr in _MONEY.items():
-        amount = getattr(call, attr)
-        if amount is not None:
-            out[name] = money.text(amount)
     out[COST_BASIS] = call.cost_basis.value
     out[STATUS] = call.status.value
     if call.source != "sdk":
@@ -128,22 +139,38 @@ def to_attributes(call: LLMCall) -> dict[str, AttributeValue]:
         out[IS_BYOK] = call.is_byok
     if call.streamed:
         out[STREAM] = True
-    if call.time_to_first_chunk_us is not None:
-        out[TIME_TO_FIRST_CHUNK] = call.time_to_first_chunk_us / 1_000_000
     if call.finish_reasons:
         out[FINISH_REASONS] = call.finish_reasons
-    _cost_mirror(call, out)
-    tags = call.tags
-    for name, attr in _TAGS.items():
-        value = getattr(tags, attr)
-        if value is not None:
-            out[name] = value
-    for name, attr in _TAG_MIRRORS.items():
+    return out
+
+
+def tag_attributes(tags: Tags) -> dict[str, AttributeValue]:
+    """The attributes of a call that its tags alone decide."""
+    out: dict[str, AttributeValue] = {}
+    for name, attr in (*_TAGS.items(), *_TAG_MIRRORS.items()):
         value = getattr(tags, attr)
         if value is not None:
             out[name] = value
     for key, text in tags.extra.items():
         out[TAGS_EXTRA_PREFIX + key] = text
+    return out
+
+
+def own_attributes(call: LLMCall) -> dict[str, AttributeValue]:
+    """The attributes of a call that hardly another one has: its id, counts, costs, times and prints."""
+    out: dict[str, AttributeValue] = {}
+    if call.response_id is not None:
+        out["gen_ai.response.id"] = call.response_id
+    for name, value in zip(_USAGE_NAMES, _usage_values(call.usage), strict=True):
+        if value is not None:
+            out[name] = value
+    for name, attr in _MONEY.items():
+        amount = getattr(call, attr)
+        if amount is not None:
+            out[name] = money.text(amount)
+    if call.time_to_first_chunk_us is not None:
+        out[TIME_TO_FIRST_CHUNK] = call.time_to_first_chunk_us / 1_000_000
+    _cost_mirror(call, out)
     for key, text in call.attributes.items():
         out[ATTRIBUTES_PREFIX + key] = text
     if call.fingerprint is not None:
@@ -165,8 +192,7 @@ def _cost_mirror(call: LLMCall, out: dict[str, AttributeValue]) -> None:
 
 
 def _fingerprint_to(fingerprint: Fingerprint, out: dict[str, AttributeValue]) -> None:
-    for name, attr in _FINGERPRINT.items():
-        value = getattr(fingerprint, attr)
+    for name, value in zip(_FINGERPRINT_NAMES, _fingerprint_values(fingerprint), strict=True):
         if value is not None:
             out[name] = value
     if fingerprint.tools:
