@@ -1,4 +1,4 @@
-"""The suite that every hooked client passes: httpx and httpx2, sync and async."""
+"""The suite that every hooked client passes."""
 
 import asyncio
 import gc
@@ -52,7 +52,6 @@ def test_a_plain_call_is_one_span_with_its_tokens(kind: Kind, provider: Loopback
     def body(client: Client) -> Iterator[Any]:
         response = yield client.post(provider.url + PATH, json=ASK, headers={"authorization": "Bearer sk-secret"})
         assert response.json() == CHAT
-        assert response.elapsed.total_seconds() > 0
 
     kind.run(body)
     recorded = spans()
@@ -101,8 +100,7 @@ def test_a_stream_arrives_piece_by_piece_as_it_was_sent(kind: Kind, provider: Lo
     got: list[bytes] = []
 
     def body(client: Client) -> Iterator[Any]:
-        response = yield client.open(provider.url + PATH, json={**ASK, "stream": True})
-        assert not response.is_stream_consumed
+        response = yield client.open(provider.url + PATH, json={**ASK, "stream": True}, decode=False)
         iterator = client.raw_chunks(response)
         got.append((yield client.next(iterator)))
         # The provider sends no more before this: the first piece was not held back.
@@ -179,22 +177,14 @@ def test_a_stream_closed_early_is_recorded_once_as_aborted(kind: Kind, provider:
 def test_a_response_that_nobody_reads_or_closes_is_recorded_once(kind: Kind, provider: Loopback, spans: Spans) -> None:
     provider.always(CHAT_BODY, framing="length")
 
-    async def asynchronous() -> None:
-        client = kind.client()
-        await client.send(client.build_request("POST", provider.url + PATH, json=ASK), stream=True)
-        await client.aclose()
-
-    if kind.is_async:
-        asyncio.run(asynchronous())
-    else:
-        client = kind.client()
-        client.send(client.build_request("POST", provider.url + PATH, json=ASK), stream=True)
-        client.close()
+    kind.run(lambda client: [(yield client.open(provider.url + PATH, json=ASK))].clear())
     gc.collect()
     assert not live
     has(only(spans()), **{"spendwatch.status": "aborted", "gen_ai.request.model": "gpt-4o-mini"})
 
 
+# aiohttp says of a connection that was not closed that it was not.
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
 def test_a_loop_that_breaks_off_is_recorded_once_as_aborted(kind: Kind, provider: Loopback, spans: Spans) -> None:
     provider.always(*chat_events(50, done=False), headers=SSE)
 
@@ -227,13 +217,13 @@ def test_an_error_reply_is_recorded_with_its_status(kind: Kind, provider: Loopba
 
 def test_a_refused_connection_is_raised_unchanged_and_recorded(kind: Kind, provider: Loopback, spans: Spans) -> None:
     def body(client: Client) -> Iterator[Any]:
-        with pytest.raises(kind.module.ConnectError):
+        with pytest.raises(kind.refused[0]):
             # Port 1 of the loopback is never listened to.
             yield client.post("http://127.0.0.1:1" + PATH, json=ASK)
 
     kind.run(body)
     found = only(spans())
-    has(found, **{"spendwatch.status": "error", "error.type": "ConnectError", "gen_ai.request.model": "gpt-4o-mini"})
+    has(found, **{"spendwatch.status": "error", "error.type": kind.refused[1], "gen_ai.request.model": "gpt-4o-mini"})
     assert "http.response.status_code" not in found
 
 
@@ -247,12 +237,12 @@ def test_a_timeout_is_raised_unchanged_and_recorded(kind: Kind, provider: Loopba
     provider.answers = answers
 
     def body(client: Client) -> Iterator[Any]:
-        with pytest.raises(kind.module.ReadTimeout):
+        with pytest.raises(kind.timeout[0]):
             yield client.post(provider.url + PATH, json=ASK, timeout=0.2)
 
     kind.run(body)
     release.set()
-    has(only(spans()), **{"spendwatch.status": "error", "error.type": "ReadTimeout"})
+    has(only(spans()), **{"spendwatch.status": "error", "error.type": kind.timeout[1]})
 
 
 def test_a_connection_that_breaks_in_mid_stream_is_an_error(kind: Kind, provider: Loopback, spans: Spans) -> None:
@@ -260,12 +250,12 @@ def test_a_connection_that_breaks_in_mid_stream_is_an_error(kind: Kind, provider
 
     def body(client: Client) -> Iterator[Any]:
         response = yield client.open(provider.url + PATH, json={**ASK, "stream": True})
-        with pytest.raises(kind.module.RemoteProtocolError):
+        with pytest.raises(kind.broken[0]):
             yield client.read(response)
 
     kind.run(body)
     found = only(spans())
-    has(found, **{"spendwatch.status": "error", "error.type": "RemoteProtocolError"})
+    has(found, **{"spendwatch.status": "error", "error.type": kind.broken[1]})
     assert found["gen_ai.response.id"] == "chatcmpl-stream1"
     assert "gen_ai.usage.output_tokens" not in found
 
@@ -275,10 +265,6 @@ def test_a_connection_that_breaks_in_mid_stream_is_an_error(kind: Kind, provider
 def test_a_compressed_body_is_read_and_reaches_the_app_as_it_is(
     kind: Kind, provider: Loopback, spans: Spans, encoding: str, size: int
 ) -> None:
-    if encoding == "zstd" and kind.module.__name__ == "httpx":
-        pytest.skip("httpx 0.28 decodes zstd with another package, which is not installed")
-    if encoding == "raw-deflate" and size == 1:
-        pytest.skip("the clients themselves can't read raw deflate from a first piece of one byte")
     plain = b"".join(chat_events())
     raw = zlib.compressobj(wbits=-15)
     packed = {
@@ -294,15 +280,17 @@ def test_a_compressed_body_is_read_and_reaches_the_app_as_it_is(
     provider.answers = lambda seen: Answer(chunks=pieces, headers={**SSE, "content-encoding": header})
 
     def body(client: Client) -> Iterator[Any]:
-        response = yield client.open(provider.url + PATH, json={**ASK, "stream": True})
+        response = yield client.open(provider.url + PATH, json={**ASK, "stream": True}, decode=False)
         raw_pieces = yield from each(client, client.raw_chunks(response))
         assert b"".join(raw_pieces) == packed
-        response = yield client.post(provider.url + PATH, json={**ASK, "stream": True})
-        assert response.content == plain
+        # No client can read raw deflate from a first piece of one byte.
+        if encoding in kind.decodes and (encoding, size) != ("raw-deflate", 1):
+            response = yield client.post(provider.url + PATH, json={**ASK, "stream": True})
+            assert response.content == plain
 
     kind.run(body)
     recorded = spans()
-    assert len(recorded) == 2
+    assert len(recorded) == len(provider.seen)
     for span in recorded:
         has(attributes(span), **{"spendwatch.status": "ok", **TOKENS})
 
@@ -311,26 +299,35 @@ def test_a_body_that_can_not_be_decoded_is_recorded_with_a_note(kind: Kind, prov
     provider.always(b"not gzip at all", headers={"content-encoding": "gzip"})
 
     def body(client: Client) -> Iterator[Any]:
-        with pytest.raises(kind.module.DecodingError):
+        if kind.undecodable is None:
+            yield client.post(provider.url + PATH, json=ASK)
+            return
+        with pytest.raises(kind.undecodable):
             yield client.post(provider.url + PATH, json=ASK)
 
     kind.run(body)
-    assert "could not be decoded" in only(spans())["spendwatch.attributes.note"]
+    found = only(spans())
+    if kind.hides_encoding:
+        has(found, **{"spendwatch.status": "error", "error.type": "ClientPayloadError"})
+    elif not kind.reads_ahead:
+        assert "could not be decoded" in found["spendwatch.attributes.note"]
+    else:
+        has(found, **{"spendwatch.status": "error", "error.type": "DecodeError"})
 
 
 def test_what_is_no_llm_call_is_left_alone(kind: Kind, provider: Loopback, spans: Spans) -> None:
     provider.always(b'{"ok":true}', framing="length")
-    streams: list[Any] = []
+    untouched: list[bool] = []
 
     def body(client: Client) -> Iterator[Any]:
         response = yield client.open(provider.url + "/api/orders?id=1", json={"model": "T"})
-        streams.append(response.stream._stream)
+        untouched.append(kind.untouched(response))
         yield client.read(response)
         yield client.get(provider.url + "/")
 
     kind.run(body)
     assert spans() == []
-    assert "spendwatch" not in type(streams[0]).__module__
+    assert untouched == [True]
 
 
 def test_retries_are_calls_of_their_own(kind: Kind, provider: Loopback, spans: Spans) -> None:
@@ -356,71 +353,19 @@ def test_a_redirect_is_no_call_but_what_it_leads_to_is(kind: Kind, provider: Loo
     provider.answers = answers
 
     def body(client: Client) -> Iterator[Any]:
-        response = yield client.post(provider.url + PATH, json=ASK, follow_redirects=True)
-        assert response.json() == CHAT
-        assert [r.status_code for r in response.history] == [307]
         response = yield client.post(provider.url + PATH, json=ASK)
         assert response.status_code == 307
+        if kind.follows_redirects:
+            response = yield client.post(provider.url + PATH, json=ASK, follow_redirects=True)
+            assert response.json() == CHAT
 
     kind.run(body)
-    has(only(spans()), **TOKENS)
+    recorded = spans()
+    if kind.follows_redirects:
+        has(only(recorded), **TOKENS)
+    else:
+        assert recorded == []
     assert not live
-
-
-def test_a_double_in_place_of_the_transport_sees_and_gives_the_same(kind: Kind, spans: Spans) -> None:
-    module = kind.module
-    requests: list[Any] = []
-
-    def handler(request: Any) -> Any:
-        requests.append(request)
-        return module.Response(200, json=CHAT, headers={"x-mine": "1"})
-
-    def body(client: Client) -> Iterator[Any]:
-        response = yield client.post("https://api.openai.com" + PATH, json=ASK)
-        assert response.json() == CHAT
-        assert response.headers["x-mine"] == "1"
-
-    kind.run(body, transport=kind.transport(handler))
-    assert type(requests[0]) is module.Request
-    has(only(spans()), **{"gen_ai.provider.name": "openai", "server.address": "api.openai.com", **TOKENS})
-
-
-def test_a_reply_that_a_caching_transport_kept_is_no_call(kind: Kind, spans: Spans) -> None:
-    module = kind.module
-
-    def handler(request: Any) -> Any:
-        return module.Response(200, json=CHAT, extensions={"hishel_from_cache": True})
-
-    kind.run(lambda c: (yield c.post("https://api.openai.com" + PATH, json=ASK)), transport=kind.transport(handler))
-    assert spans() == []
-
-
-def test_a_transport_for_one_host_only_is_seen_too(kind: Kind, provider: Loopback, spans: Spans) -> None:
-    provider.always(CHAT_BODY)
-    transport = kind.module.AsyncHTTPTransport() if kind.is_async else kind.module.HTTPTransport()
-    kind.run(lambda c: (yield c.post(provider.url + PATH, json=ASK)), mounts={"all://127.0.0.1": transport})
-    has(only(spans()), **TOKENS)
-
-
-def test_a_client_inside_a_client_counts_once(kind: Kind, provider: Loopback, spans: Spans) -> None:
-    provider.always(CHAT_BODY)
-    module = kind.module
-
-    class Sync(module.BaseTransport):  # type: ignore[name-defined, misc]
-        def handle_request(self, request: Any) -> Any:
-            with module.Client() as inner:
-                return module.Response(200, content=inner.post(provider.url + PATH, json=ASK).content)
-
-    class Async(module.AsyncBaseTransport):  # type: ignore[name-defined, misc]
-        async def handle_async_request(self, request: Any) -> Any:
-            async with module.AsyncClient() as inner:
-                return module.Response(200, content=(await inner.post(provider.url + PATH, json=ASK)).content)
-
-    kind.run(
-        lambda c: (yield c.post("https://api.openai.com" + PATH, json=ASK)),
-        transport=Async() if kind.is_async else Sync(),
-    )
-    has(only(spans()), **{"server.address": "api.openai.com", **TOKENS})
 
 
 def test_a_request_body_that_streams_is_sent_untouched(kind: Kind, provider: Loopback, spans: Spans) -> None:
@@ -496,12 +441,15 @@ def test_a_cancelled_task_is_recorded_as_left(kind: Kind, provider: Loopback, sp
         first = asyncio.Event()
 
         async def read() -> None:
-            async with (
-                kind.client() as client,
-                client.stream("POST", provider.url + PATH, json={**ASK, "stream": True}) as response,
-            ):
-                async for _ in response.aiter_bytes():
-                    first.set()
+            async with kind.client() as client:
+                response = await client.open(provider.url + PATH, json={**ASK, "stream": True})
+                try:
+                    async for _ in client.chunks(response):
+                        first.set()
+                finally:
+                    closing = client.close(response)
+                    if closing is not None:
+                        await closing
 
         task = asyncio.create_task(read())
         await first.wait()
@@ -516,10 +464,10 @@ def test_a_cancelled_task_is_recorded_as_left(kind: Kind, provider: Loopback, sp
 
 def test_after_uninstrument_nothing_is_left(kind: Kind, provider: Loopback, spans: Spans) -> None:
     provider.always(CHAT_BODY)
-    client = kind.module.AsyncClient if kind.is_async else kind.module.Client
-    hooked = client._transport_for_url
+    hooked = [getattr(owner, name) for owner, name in kind.hooks]
     spendwatch.uninstrument()
-    assert client._transport_for_url is not hooked
-    assert client._transport_for_url.__module__.split(".")[0] == kind.module.__name__
+    for (owner, name), function in zip(kind.hooks, hooked, strict=True):
+        assert getattr(owner, name) is function.__wrapped__
+        assert not hasattr(getattr(owner, name), "__wrapped__")
     kind.run(lambda c: (yield c.post(provider.url + PATH, json=ASK)))
     assert not live

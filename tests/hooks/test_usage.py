@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import spendwatch
 from spendwatch.hooks.usage import Without
-from tests.hooks.clients import KINDS, Client, Kind, each
+from tests.hooks.clients import HTTPX_KINDS, Client, Kind, each
 from tests.hooks.conftest import Spans
 from tests.hooks.loopback import Answer, Loopback, Seen
 from tests.hooks.replies import ASK, PATH, SSE, chat_events
@@ -47,7 +47,7 @@ def asking(provider: Loopback) -> Spans:
     return recorded
 
 
-@pytest.mark.parametrize("kind", KINDS, ids=str)
+@pytest.mark.parametrize("kind", HTTPX_KINDS, ids=str)
 def test_the_usage_is_recorded_and_the_app_gets_what_it_asked_for(
     kind: Kind, provider: Loopback, asking: Spans
 ) -> None:
