@@ -36,6 +36,8 @@ class Settings:
 
     url: str
     """Where spans are posted, the full address."""
+    url_given: bool
+    """Whether somebody named it: it is not the default address."""
     headers: Mapping[str, str] = field(repr=False)
     timeout_s: float
     gzip: bool
@@ -71,7 +73,7 @@ def resolve(
     """Complete the arguments of instrument() from the environment. Raises ConfigError, naming the setting."""
     env = os.environ if environ is None else environ
     token = token or env.get("SPENDWATCH_TOKEN") or None
-    url, from_otel = _url(endpoint, env)
+    url, given, from_otel = _url(endpoint, env)
     headers = {"user-agent": "spendwatch"}
     if from_otel:
         # Only to the endpoint they were set for: they may hold another vendor's key.
@@ -85,6 +87,7 @@ def resolve(
         raise ConfigError(f"OTEL_EXPORTER_OTLP_COMPRESSION: expected gzip or none, found {compression!r}")
     return Settings(
         url=url,
+        url_given=given,
         headers=headers,
         timeout_s=_seconds(env),
         gzip=compression == "gzip",
@@ -106,15 +109,15 @@ def _otel(env: Mapping[str, str], name: str) -> str | None:
     return env.get(f"OTEL_EXPORTER_OTLP_TRACES_{name}") or env.get(f"OTEL_EXPORTER_OTLP_{name}") or None
 
 
-def _url(endpoint: str | None, env: Mapping[str, str]) -> tuple[str, bool]:
-    """The address to post to, and whether OTEL_* named it."""
+def _url(endpoint: str | None, env: Mapping[str, str]) -> tuple[str, bool, bool]:
+    """The address to post to, whether it was named at all, and whether OTEL_* named it."""
     ours = endpoint or env.get("SPENDWATCH_ENDPOINT")
     if ours:
-        return _with_path(_checked(ours, "endpoint / SPENDWATCH_ENDPOINT")), False
+        return _with_path(_checked(ours, "endpoint / SPENDWATCH_ENDPOINT")), True, False
     traces = env.get("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
     general = env.get("OTEL_EXPORTER_OTLP_ENDPOINT")
     if not traces and not general:
-        return _with_path(_checked(DEFAULT_ENDPOINT, "the default endpoint")), False
+        return _with_path(_checked(DEFAULT_ENDPOINT, "the default endpoint")), False, False
     protocol = _otel(env, "PROTOCOL") or "http/protobuf"
     if protocol != "http/protobuf":
         raise ConfigError(
@@ -123,8 +126,8 @@ def _url(endpoint: str | None, env: Mapping[str, str]) -> tuple[str, bool]:
         )
     if traces:
         # By OpenTelemetry's rule the signal's own endpoint is the full address, used as it is.
-        return _checked(traces, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").geturl(), True
-    return _with_path(_checked(general or "", "OTEL_EXPORTER_OTLP_ENDPOINT")), True
+        return _checked(traces, "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").geturl(), True, True
+    return _with_path(_checked(general or "", "OTEL_EXPORTER_OTLP_ENDPOINT")), True, True
 
 
 def _checked(endpoint: str, name: str) -> SplitResult:

@@ -6,27 +6,46 @@ reading bodies, HTTP, prompts or keys.
 """
 
 import hashlib
+import os
 import random
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import Protocol
+from typing import Any, Protocol
 
-from opentelemetry import trace
+from opentelemetry import context, trace
 from opentelemetry.trace import Span, SpanContext, TraceFlags
 
 from spendwatch import prices, tagging
 from spendwatch.calls import NOTHING, CallStatus, CostBasis, LLMCall, Tags
 from spendwatch.config import Settings
+from spendwatch.draft import loose
 from spendwatch.fingerprint import Fingerprinter
 from spendwatch.wire import Reply
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
-# Ids must differ between processes that were forked from one seeded state: the system's own source.
-_ids = random.SystemRandom()
+_LooseCall = loose(LLMCall)
+
+
+class _Ids:
+    """Random span and trace ids. Processes forked from one state must not share theirs: each seeds its own source."""
+
+    __slots__ = ("_bits", "_pid")
+
+    def __init__(self) -> None:
+        self._pid = -1
+
+    def bits(self, count: int) -> int:
+        pid = os.getpid()
+        if pid != self._pid:
+            # Asked each time, because not every server that forks lets Python know.
+            self._bits = random.Random(int.from_bytes(os.urandom(32), "big")).getrandbits  # noqa: S311  # ids
+            self._pid = pid
+        return self._bits(count) or 1
+
+
+_ids = _Ids()
 
 
 class Sink(Protocol):
@@ -39,24 +58,44 @@ class Sink(Protocol):
     def after_fork(self) -> None: ...
 
 
-@dataclass(frozen=True, slots=True)
 class Begun:
     """What is known of a call when its request leaves."""
 
-    started_ns: int
-    clock_ns: int
-    trace_id: int
-    span_id: int
-    parent_span_id: int | None
-    sampled: bool
-    tags: Tags
-    app_span: Span | None
-    """The call's span in the app's own traces, when it is shown there."""
+    __slots__ = ("_ids", "app_span", "clock_ns", "context", "parent", "started_ns", "tags")
+
+    def __init__(
+        self, started_ns: int, clock_ns: int, parent: SpanContext, here: context.Context | None, tags: Tags
+    ) -> None:
+        self.started_ns = started_ns
+        self.clock_ns = clock_ns
+        self.parent = parent
+        """The span that was current; perhaps not a valid one."""
+        self.context = here
+        """Where the call was made, when a span of the app's own is to be made of it at its end."""
+        self.tags = tags
+        self.app_span: Span | None = None
+        """The call's span in the app's own traces, when it has begun already."""
+        self._ids: tuple[int, int] | None = None
+
+    def ids(self) -> tuple[int, int]:
+        """The trace id and the span id; made when they are first asked for."""
+        found = self._ids
+        if found is None:
+            trace_id = self.parent.trace_id if self.parent.is_valid else _ids.bits(128)
+            found = self._ids = (trace_id, _ids.bits(64))
+        return found
+
+    def adopt(self, span: Span) -> None:
+        """Be the same span as this one of the app's, if it has an identity of its own."""
+        identity = span.get_span_context()
+        if identity.is_valid and (not self.parent.is_valid or identity.span_id != self.parent.span_id):
+            self._ids = (identity.trace_id, identity.span_id)
 
     def span_context(self) -> SpanContext:
         """The identity that a span under this call has as its parent."""
-        flags = TraceFlags(TraceFlags.SAMPLED if self.sampled else TraceFlags.DEFAULT)
-        return SpanContext(self.trace_id, self.span_id, is_remote=False, trace_flags=flags)
+        trace_id, span_id = self.ids()
+        flags = self.parent.trace_flags if self.parent.is_valid else TraceFlags(TraceFlags.SAMPLED)
+        return SpanContext(trace_id, span_id, is_remote=False, trace_flags=TraceFlags(flags & TraceFlags.SAMPLED))
 
 
 class Recorder:
@@ -70,40 +109,28 @@ class Recorder:
         self._service = settings.resource["service.name"]
         self.tracer_provider = tracer_provider
         self.fingerprints = fingerprints
+        self._book = prices.packaged()
 
     def begin(self, *, on_app_traces: bool = False) -> Begun:
-        """A request to an LLM is about to leave: take the time, the tags, and a place in the current trace."""
+        """A request to an LLM is about to leave: take the time, the tags, and a place in the current trace.
+
+        on_app_traces: spans will stand under the call's, so that one in the app's traces has to begin now.
+        """
         now = time.time_ns()
-        parent = trace.get_current_span().get_span_context()
-        known = parent.is_valid
-        app_span = None
         provider = self.tracer_provider
-        if provider is None and on_app_traces:
-            provider = trace.get_tracer_provider()
-        if provider is not None:
-            app_span = self._app_span(provider, now)
-        identity = app_span.get_span_context() if app_span is not None else None
-        if identity is not None and identity.is_valid and (not known or identity.span_id != parent.span_id):
-            trace_id, span_id = identity.trace_id, identity.span_id
-        else:
-            trace_id = parent.trace_id if known else _ids.getrandbits(128) or 1
-            span_id = _ids.getrandbits(64) or 1
-        return Begun(
-            started_ns=now,
-            clock_ns=time.perf_counter_ns(),
-            trace_id=trace_id,
-            span_id=span_id,
-            parent_span_id=parent.span_id if known else None,
-            sampled=bool(parent.trace_flags & TraceFlags.SAMPLED) if known else True,
-            tags=tagging.current(self.settings.tags),
-            app_span=app_span,
+        begun = Begun(
+            now,
+            time.perf_counter_ns(),
+            trace.get_current_span().get_span_context(),
+            context.get_current() if provider is not None else None,
+            tagging.current(self.settings.tags),
         )
+        if on_app_traces:
+            from spendwatch import spans
 
-    @staticmethod
-    def _app_span(provider: trace.TracerProvider, now: int) -> Span:
-        from spendwatch import spans
-
-        return spans.start(provider, now)
+            begun.app_span = spans.start(provider or trace.get_tracer_provider(), now)
+            begun.adopt(begun.app_span)
+        return begun
 
     def record(
         self,
@@ -132,10 +159,11 @@ class Recorder:
         first_us = None
         if reply.streamed and first_chunk_clock_ns is not None:
             first_us = max(first_chunk_clock_ns - begun.clock_ns, 0) // 1_000
-        call = LLMCall(
-            trace_id=f"{begun.trace_id:032x}",
-            span_id=f"{begun.span_id:016x}",
-            parent_span_id=f"{begun.parent_span_id:016x}" if begun.parent_span_id else None,
+        parent = begun.parent
+        call = _LooseCall(
+            trace_id="",
+            span_id="",
+            parent_span_id=f"{parent.span_id:016x}" if parent.is_valid else None,
             started_at=_EPOCH + timedelta(microseconds=begun.started_ns // 1_000),
             duration_us=max(ended_clock_ns - begun.clock_ns, 0) // 1_000,
             time_to_first_chunk_us=first_us,
@@ -148,6 +176,11 @@ class Recorder:
             server_address=host or None,
             server_port=port,
             usage=reply.usage,
+            reported_cost=None,
+            upstream_cost=reply.upstream_cost,
+            listed_cost=None,
+            cost_basis=CostBasis.UNPRICED,
+            price_version=None,
             is_byok=reply.is_byok,
             service_tier=reply.service_tier,
             status=status,
@@ -161,13 +194,32 @@ class Recorder:
             fingerprint=reply.fingerprint,
             wire_format=reply.wire_format,
             attributes=attributes or NOTHING,
+            source="sdk",
         )
-        _cost(call, reply.reported_cost, reply.upstream_cost)
-        self.sink.take(call)
-        if begun.app_span is not None:
+        # Its tokens are valued whatever was reported, so that the two can be compared.
+        listed, version = prices.listed(call, self._book)
+        if listed is not None:
+            call.listed_cost, call.price_version, call.cost_basis = listed, version, CostBasis.LISTED
+        if reply.reported_cost is not None:
+            call.reported_cost, call.cost_basis = reply.reported_cost, CostBasis.REPORTED
+        self._hand_on(begun, call)
+
+    def _hand_on(self, begun: Begun, call: Any) -> None:
+        """Give the call its ids, and it to whoever is to have it. The sink has it before the app's pipeline."""
+        app_span, fresh = begun.app_span, False
+        if app_span is None and self.tracer_provider is not None and begun.context is not None:
             from spendwatch import spans
 
-            spans.end(begun.app_span, call)
+            app_span, fresh = spans.whole(self.tracer_provider, begun.context, begun.started_ns, call), True
+            begun.adopt(app_span)
+        trace_id, span_id = begun.ids()
+        call.trace_id, call.span_id = f"{trace_id:032x}", f"{span_id:016x}"
+        call.__class__ = LLMCall
+        self.sink.take(call)
+        if app_span is not None:
+            from spendwatch import spans
+
+            (spans.close if fresh else spans.end)(app_span, call)
 
     def drop(self, begun: Begun) -> None:
         """The exchange turned out to be no call of an LLM."""
@@ -177,22 +229,6 @@ class Recorder:
     def after_fork(self) -> None:
         """In a forked child: what waits to be sent is the parent's to send."""
         self.sink.after_fork()
-
-
-def _cost(call: LLMCall, reported: Decimal | None, upstream: Decimal | None) -> None:
-    """Fill in what a new call cost: as reported, and its tokens by the packaged book, whatever was reported."""
-    priced = prices.value(call, prices.packaged())
-    # Nobody has seen this call yet, so it may still change; a changed copy of 34 fields would cost 8 µs each time.
-    fill = object.__setattr__
-    if priced.effective_cost is not None:
-        fill(call, "listed_cost", priced.effective_cost)
-        fill(call, "price_version", priced.price_version)
-        fill(call, "cost_basis", CostBasis.LISTED)
-    if reported is not None:
-        fill(call, "reported_cost", reported)
-        fill(call, "cost_basis", CostBasis.REPORTED)
-    if upstream is not None:
-        fill(call, "upstream_cost", upstream)
 
 
 def key_hash(headers: Mapping[str, str]) -> str | None:

@@ -14,7 +14,7 @@ from spendwatch import config
 from spendwatch.fingerprint import Fingerprinter
 from spendwatch.hooks import Hooks, exchange, httpspans
 from spendwatch.recorder import Recorder
-from spendwatch.sink import Sink, fingerprint_key
+from spendwatch.sink import Elsewhere, Sink, fingerprint_key
 
 EXIT_FLUSH_S = 2.0
 """At most this long the end of the process waits for the server."""
@@ -45,7 +45,10 @@ def instrument(arguments: Mapping[str, Any], *, span_exporter: Any, tracer_provi
     with _lock:
         if _recorder is None or told != _told:
             old = _recorder
-            sink = Sink(settings, span_exporter=span_exporter)
+            if tracer_provider is not None and span_exporter is None and not settings.url_given:
+                sink: Elsewhere | Sink = Elsewhere(tracer_provider)
+            else:
+                sink = Sink(settings, span_exporter=span_exporter)
             fingerprints = Fingerprinter(fingerprint_key(settings))
             _recorder, _told = Recorder(settings, sink, fingerprints, tracer_provider), told
             if old is not None:

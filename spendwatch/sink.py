@@ -19,6 +19,31 @@ from spendwatch.shipper import Shipper
 log = logging.getLogger("spendwatch")
 
 
+class Elsewhere:
+    """For an app whose own TracerProvider takes all spans: nothing is kept here, nothing sent, no thread runs."""
+
+    def __init__(self, provider: Any) -> None:
+        self._provider = provider
+
+    def take(self, call: LLMCall) -> None:
+        """Nothing to do: the call's span went to the provider."""
+
+    def pending(self) -> bool:
+        """Never: what waits in the provider's own pipeline is the provider's to send."""
+        return False
+
+    def flush(self, timeout_s: float, *, retry: bool = True) -> bool:  # noqa: ARG002  # as every sink's
+        """Have the provider send what it holds, if it is one that can."""
+        force = getattr(self._provider, "force_flush", None)
+        return force is None or force(int(timeout_s * 1_000)) is not False
+
+    def close(self) -> None:
+        """The provider is the app's to shut down."""
+
+    def after_fork(self) -> None:
+        """Nothing of ours came along."""
+
+
 class Sink:
     """One spool, one thread that empties it. Used by all threads of the app."""
 

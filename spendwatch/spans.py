@@ -3,11 +3,11 @@
 Only imported when one of the two is wanted: bytes need no SDK. Invariant: the attributes are those that OTLP carries.
 """
 
-from collections.abc import Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
@@ -96,23 +96,42 @@ def _value(value: AnyValue) -> Any:
 
 
 def start(provider: trace.TracerProvider, now_ns: int) -> trace.Span:
-    """Begin a call's span in the app's own traces. Its sampler decides there; what is recorded doesn't depend on it."""
+    """Begin a call's span in the app's own traces, for one that has others under it.
+
+    The app's sampler decides there; what is recorded doesn't depend on it.
+    """
+    return _tracer(provider).start_span("chat", kind=SpanKind.CLIENT, start_time=now_ns)
+
+
+def whole(provider: trace.TracerProvider, context: Context, now_ns: int, call: LLMCall) -> trace.Span:
+    """A finished call's span in the app's own traces, all its attributes there from its start. close() ends it."""
+    return _tracer(provider).start_span(
+        semconv.span_name(call),
+        context=context,
+        kind=SpanKind.CLIENT,
+        attributes=semconv.to_attributes(call),
+        start_time=now_ns,
+    )
+
+
+def _tracer(provider: trace.TracerProvider) -> trace.Tracer:
     tracer = _tracers.get(provider)
     if tracer is None:
         tracer = provider.get_tracer(semconv.SCOPE_NAME, __version__, schema_url=semconv.SCHEMA_URL)
         _tracers[provider] = tracer
-    return tracer.start_span("chat", kind=SpanKind.CLIENT, start_time=now_ns)
+    return tracer
 
 
 def end(span: trace.Span, call: LLMCall) -> None:
     """Finish it with what the call turned out to be."""
     if span.is_recording():
         span.update_name(semconv.span_name(call))
-        span.set_attributes(_sequences(semconv.to_attributes(call)))
-        if call.status is CallStatus.ERROR:
-            span.set_status(Status(StatusCode.ERROR))
+        span.set_attributes(semconv.to_attributes(call))
+    close(span, call)
+
+
+def close(span: trace.Span, call: LLMCall) -> None:
+    """End it when the call ended."""
+    if call.status is CallStatus.ERROR and span.is_recording():
+        span.set_status(Status(StatusCode.ERROR))
     span.end(otlp.unix_nano(call.started_at) + call.duration_us * 1_000)
-
-
-def _sequences(attributes: dict[str, semconv.AttributeValue]) -> dict[str, Any]:
-    return {k: list(v) if isinstance(v, Sequence) and not isinstance(v, str) else v for k, v in attributes.items()}

@@ -31,14 +31,38 @@ def value(call: LLMCall, book: PriceBook) -> PricedCall:
         return _value(call, book)
 
 
-def _value(call: LLMCall, book: PriceBook) -> PricedCall:
+def listed(call: LLMCall, book: PriceBook) -> tuple[Decimal | None, str | None]:
+    """What the call's tokens cost by the book, USD, whatever was reported, and the version of the prices; or None.
+
+    The same as value() of the call finds, without the other layers.
+    """
+    free = _free(call, _names(call))
+    if free is not None:
+        return money.ZERO, free
+    at = call.started_at.astimezone(UTC)
+    model = _find(book, call, _names(call), at)
+    if model is None:
+        return None, None
+    with localcontext() as context:
+        context.prec = 60
+        found = cost(call, model, at)
+    return found, model.version if found is not None else None
+
+
+def _free(call: LLMCall, names: list[str]) -> str | None:
+    """Why a call costs nothing, None for one that has a price."""
     if call.http_status is not None and call.http_status >= 400 and not _any_tokens(call.usage):
         # Providers charge nothing for a request they refused.
-        return _priced(call, money.ZERO, money.ZERO, money.ZERO, FAILED_VERSION)
-    at = call.started_at.astimezone(UTC)
+        return FAILED_VERSION
+    return FREE_VERSION if names and names[0].endswith(FREE_SUFFIX) and not call.is_byok else None
+
+
+def _value(call: LLMCall, book: PriceBook) -> PricedCall:
     names = _names(call)
-    if any(name.endswith(FREE_SUFFIX) for name in names[:1]) and not call.is_byok:
-        return _priced(call, money.ZERO, money.ZERO, money.ZERO, FREE_VERSION)
+    free = _free(call, names)
+    if free is not None:
+        return _priced(call, money.ZERO, money.ZERO, money.ZERO, free)
+    at = call.started_at.astimezone(UTC)
     model = _find(book, call, names, at)
     listed = cost(call, model, at) if model is not None else None
     list_cost = listed
