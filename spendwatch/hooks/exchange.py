@@ -24,6 +24,9 @@ live: set["Exchange"] = set()
 inside: ContextVar[bool] = ContextVar("spendwatch_inside", default=False)
 """Whether an outer hook is already watching the request that is being sent here."""
 
+_HOLD = 16 * 1024
+"""So many bytes of a body wait at most before they are read."""
+
 _PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
 
 
@@ -33,6 +36,8 @@ class Exchange:
     __slots__ = (
         "_decoder",
         "_first_ns",
+        "_held",
+        "_held_bytes",
         "_host",
         "_key_hash",
         "_port",
@@ -52,6 +57,9 @@ class Exchange:
         self._key_hash = recorders.key_hash(request.headers)
         self._decoder: Decoder | None = None
         self._first_ns: int | None = None
+        self._held: list[bytes] = []
+        """Pieces of the body that the reader hasn't seen yet: it reads many at once for less."""
+        self._held_bytes = 0
         self._status: int | None = None
         self.http_span = http_span
         self.question = usage.question(request, reader) if recorder.settings.request_stream_usage else None
@@ -72,15 +80,25 @@ class Exchange:
             self._decoder = decoder(headers.get("content-encoding"))
         self._reader.head(status, headers)
 
-    @shielded("reading a reply")
     def feed(self, data: bytes) -> None:
         """The next bytes of the body, as they came over the wire."""
+        # For every chunk of every stream: as little as can be done here is.
         if self._first_ns is None:
             if not data:
                 return
             self._first_ns = time.perf_counter_ns()
-        if self not in live:
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._held_bytes >= _HOLD:
+            self._read_held()
+
+    @shielded("reading a reply")
+    def _read_held(self) -> None:
+        """Show the reader what was held back."""
+        held, self._held, self._held_bytes = self._held, [], 0
+        if self not in live or not held:
             return
+        data = held[0] if len(held) == 1 else b"".join(held)
         if self._decoder is None:
             self._reader.feed(data)
         else:
@@ -90,11 +108,15 @@ class Exchange:
     @shielded("recording a call")
     def end(self, *, complete: bool, error: BaseException | None = None) -> None:
         """The exchange is over. complete: the body came to its end; error: what the transport raised."""
+        if self not in live:
+            return
+        ended = time.perf_counter_ns()
+        if self._held:
+            self._read_held()
         try:
             live.remove(self)
         except KeyError:
             return
-        ended = time.perf_counter_ns()
         reply = self._reader.finish(complete)
         if not reply.is_inference:
             self._recorder.drop(self.begun)

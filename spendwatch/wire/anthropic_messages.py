@@ -6,14 +6,15 @@ Passes listed in usage.iterations that the top level leaves out (compaction) are
 model (advisor) are kept apart. A stream that broke before its message_delta has an unknown output, not the placeholder.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from spendwatch.wire import conversation
-from spendwatch.wire.jsonread import Shape, count, loads, mapping, tail_object, text
+from spendwatch.wire.jsonread import Run, Shape, count, loads, mapping, tail_object, text
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
+from spendwatch.wire.sse import run_of
 from spendwatch.wire.usage import Tally, read_cost
 
 _MAX_TOOLS = 256
@@ -54,7 +55,23 @@ class Message(msgspec.Struct, gc=False):
     content_block: Block | None = None
 
 
+class MoreText(msgspec.Struct, gc=False):
+    """A delta that brings a piece of text, and nothing else."""
+
+    text: str
+    partial_json: None = None
+
+
+class TextDelta(msgspec.Struct, gc=False):
+    """The common event of a stream."""
+
+    type: Literal["content_block_delta"]
+    delta: MoreText
+
+
 _SHAPE = Shape(Message)
+_TEXT_DELTAS = Run(TextDelta)
+_DELTA = b"content_block_delta"
 _SERVER_TOOLS = ("server_tool_use", "mcp_tool_use")
 
 
@@ -84,6 +101,18 @@ class MessagesReader(Reader):
             self.read_error(loads(data))
         self._delta_seen = True
         self._message(message)
+
+    def events(self, events: list[tuple[bytes, bytes]]) -> None:
+        start, end = run_of(events, _DELTA)
+        deltas = _TEXT_DELTAS.read(events[start:end]) if end else None
+        if deltas is None:
+            start = end = len(events)
+        for name, data in events[:start]:
+            self.event(name, data)
+        if deltas is not None and self.said is not None:
+            self.said.text("".join([delta.delta.text for delta in deltas]))
+        for name, data in events[end:]:
+            self.event(name, data)
 
     def event(self, name: bytes, data: bytes) -> None:
         read = _SHAPE.read(data)

@@ -36,6 +36,22 @@ class Shape(Generic[S]):
         return _struct(self._struct, loose) if isinstance(loose, dict) else None
 
 
+class Run(Generic[S]):
+    """Many JSON objects of one strict shape, decoded at once: None as soon as one is of another."""
+
+    def __init__(self, struct: type[S]) -> None:
+        self._decoder = msgspec.json.Decoder(list[struct])  # type: ignore[valid-type]  # a value here, not a type
+
+    def read(self, events: list[tuple[bytes, bytes]]) -> list[S] | None:
+        """The structs of these events' data."""
+        try:
+            found = self._decoder.decode(b"[" + b",".join([data for _, data in events]) + b"]")
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            return None
+        # Data that is no whole object may have become one together with its neighbour's.
+        return found if len(found) == len(events) else None
+
+
 def loads(data: bytes) -> Any:
     """Any JSON value; None when the bytes are none. Byte order mark and white space around it are allowed."""
     try:

@@ -5,13 +5,13 @@ one, inside a choice (Moonshot), under x_groq. A stream is over at [DONE], or, f
 choice is finished and the usage has come. Legacy completions are the same with `text` for a message.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from spendwatch import money
 from spendwatch.wire import conversation
-from spendwatch.wire.jsonread import Shape, loads, mapping, tail_object, text
+from spendwatch.wire.jsonread import Run, Shape, loads, mapping, tail_object, text
 from spendwatch.wire.reader import MAX_ERROR_EVENTS, Reader
 from spendwatch.wire.requests import read_body
 from spendwatch.wire.usage import read_openai
@@ -73,7 +73,39 @@ class Completion(msgspec.Struct, gc=False):
     timings: Any = None
 
 
+class MoreText(msgspec.Struct, gc=False):
+    """The delta of a chunk that brings a piece of text, and no call."""
+
+    content: str
+    tool_calls: None = None
+    function_call: None = None
+
+
+class OnlyText(msgspec.Struct, gc=False):
+    """A choice that goes on with text alone."""
+
+    index: Literal[0]
+    delta: MoreText
+    finish_reason: None = None
+    usage: None = None
+
+
+class TextChunk(msgspec.Struct, gc=False):
+    """The common chunk of a stream: one choice, a piece of its text, nothing else that is new."""
+
+    choices: tuple[OnlyText]
+    usage: None = None
+    error: None = None
+    x_groq: None = None
+    base_resp: None = None
+    cost: None = None
+
+
 _SHAPE = Shape(Completion)
+_TEXT_CHUNKS = Run(TextChunk)
+_LAST = 4
+"""At the end of a stream come the chunks that are not only text."""
+_MAX_TRIES = 3
 
 
 class ChatReader(Reader):
@@ -90,6 +122,7 @@ class ChatReader(Reader):
         self._choices = 0
         self._usage: Any = None
         self._errors = 0
+        self._tries = 0
 
     def document(self, data: bytes) -> None:
         completion = _SHAPE.read(data)
@@ -99,6 +132,29 @@ class ChatReader(Reader):
                 self.note = f"reply is no JSON object ({len(data)} bytes)"
             return
         self._take(completion, whole=True)
+
+    def events(self, events: list[tuple[bytes, bytes]]) -> None:
+        if self.response_id is None and events:
+            self.event(*events[0])
+            events = events[1:]
+        if len(events) > _LAST and self.response_id is not None and self._tries < _MAX_TRIES:
+            end = len(events) - (_LAST if events[-1][1] == b"[DONE]" else 0)
+            if self._more_text(events[:end]):
+                events = events[end:]
+            else:
+                self._tries += 1
+        for name, data in events:
+            self.event(name, data)
+
+    def _more_text(self, events: list[tuple[bytes, bytes]]) -> bool:
+        """Take a run of the common chunks; False, and nothing is taken, when they are not all of the kind."""
+        chunks = _TEXT_CHUNKS.read(events) if events else None
+        if chunks is None or any(name for name, _ in events):
+            return False
+        if self.said is not None:
+            self.said.text("".join([chunk.choices[0].delta.content for chunk in chunks]))
+        self._choices = self._choices or 1
+        return True
 
     def event(self, name: bytes, data: bytes) -> None:
         if data == b"[DONE]":

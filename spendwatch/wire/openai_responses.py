@@ -4,16 +4,17 @@ The whole response comes once more inside response.completed, .incomplete or .fa
 up. A function call counts once its item is done: one that the stream's end cut short was never asked for.
 """
 
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from spendwatch import money
 from spendwatch.wire import conversation
-from spendwatch.wire.jsonread import Shape, loads, mapping, tail_object, text
+from spendwatch.wire.jsonread import Run, Shape, loads, mapping, tail_object, text
 from spendwatch.wire.openai_chat import deployment
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
+from spendwatch.wire.sse import run_of
 from spendwatch.wire.usage import read_openai
 
 _MAX_ITEMS = 256
@@ -58,7 +59,16 @@ class Event(msgspec.Struct, gc=False):
     error: Any = None
 
 
+class TextDelta(msgspec.Struct, gc=False):
+    """The common event of a stream."""
+
+    type: Literal["response.output_text.delta"]
+    delta: str
+
+
 _RESPONSE = Shape(Response)
+_TEXT_DELTAS = Run(TextDelta)
+_DELTA = b"response.output_text.delta"
 _EVENT = Shape(Event)
 
 
@@ -88,6 +98,18 @@ class ResponsesReader(Reader):
                 self.note = f"reply is no JSON object ({len(data)} bytes)"
             return
         self._response(response)
+
+    def events(self, events: list[tuple[bytes, bytes]]) -> None:
+        start, end = run_of(events, _DELTA)
+        deltas = _TEXT_DELTAS.read(events[start:end]) if end else None
+        if deltas is None:
+            start = end = len(events)
+        for name, data in events[:start]:
+            self.event(name, data)
+        if deltas is not None and self.said is not None:
+            self.said.text("".join([delta.delta for delta in deltas]))
+        for name, data in events[end:]:
+            self.event(name, data)
 
     def event(self, name: bytes, data: bytes) -> None:
         event = _EVENT.read(data)

@@ -98,6 +98,11 @@ class Reader:
     def event(self, name: bytes, data: bytes) -> None:
         """Read one event of a stream; the last one may be cut off in its middle."""
 
+    def events(self, events: list[tuple[bytes, bytes]]) -> None:
+        """Read some events, in order; a format overrides it that can read many of its common ones at once."""
+        for name, data in events:
+            self.event(name, data)
+
     def closing(self) -> None:
         """Settle what only the end of the reply decides."""
 
@@ -116,8 +121,7 @@ class Reader:
             if not data:
                 return
         if self._splitter is not None:
-            for name, event in self._splitter.feed(data):
-                self.event(name, event)
+            self.events(self._splitter.feed(data))
         elif self.framing is Framing.DOCUMENT:
             self._document.add(data)
 
@@ -127,11 +131,9 @@ class Reader:
             self._decide(self._leading)
             rest, self._leading = self._leading, b""
             if self._splitter is not None:
-                for name, event in self._splitter.feed(rest):
-                    self.event(name, event)
+                self.events(self._splitter.feed(rest))
         if self._splitter is not None:
-            for name, event in self._splitter.close():
-                self.event(name, event)
+            self.events(self._splitter.close())
         elif self.framing is Framing.DOCUMENT:
             self._finish_document(complete)
         self.closing()

@@ -4,10 +4,12 @@ Follows the WHATWG text: lines end in CRLF, CR or LF, a line that starts with a 
 make one event joined by LF, a blank line ends the event. Two liberties, both seen at providers: an event that the end
 of the stream cuts off is still handed out by `close` (the reader decides whether it is whole), and a comment or
 keep-alive may stand anywhere. Holds at most `limit` bytes of an unfinished event: of a longer one it keeps the two
-ends. Time is linear in the bytes, however small the pieces. Never here: JSON, the meaning of an event.
+ends. Events of the usual form are split many at once. Time is linear in the bytes, however small the pieces. Never
+here: JSON, the meaning of an event.
 """
 
 LIMIT = 48 * 1024
+_BEGUN = 4 * 1024
 _BOM = b"\xef\xbb\xbf"
 
 
@@ -23,18 +25,31 @@ class Splitter:
         self._after_cr = False
         self._started = False
         self._idle = True
-        """Whether nothing is pending: the next byte begins an event."""
+        """Whether no line is pending: the next byte, or what `_begun` holds, begins an event."""
+        self._begun = b""
+        """The beginning of an event that followed whole ones, not looked at yet."""
 
     def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
         """The events that this piece completes, in order."""
-        if self._idle and piece.endswith(b"\n\n") and b"\r" not in piece:
-            # The common case: one whole event, with a name or without, a piece of its own.
-            end = piece.find(b"\n")
-            if end == len(piece) - 2 and piece.startswith(b"data: "):
-                return [(b"", piece[6:end])]
-            named = piece.startswith(b"event: ") and piece.startswith(b"data: ", end + 1)
-            if named and piece.find(b"\n", end + 1) == len(piece) - 2:
-                return [(piece[7:end], piece[end + 7 : -2])]
+        if not self._idle:
+            return self._by_line(piece)
+        if self._begun:
+            piece, self._begun = self._begun + piece, b""
+        events: list[tuple[bytes, bytes]] = []
+        if b"\r" not in piece:
+            end = piece.rfind(b"\n\n") + 2
+            if end >= 2:
+                alike = _alike(piece[:end])
+                if alike is None:
+                    return self._by_line(piece)
+                events, piece = alike, piece[end:]
+                self._started = True
+            if len(piece) <= _BEGUN:
+                self._begun = piece
+                return events
+        return events + self._by_line(piece)
+
+    def _by_line(self, piece: bytes) -> list[tuple[bytes, bytes]]:
         if self._after_cr and piece:
             # The CR that ended the last piece was a line end of its own or the first half of a CRLF.
             self._after_cr = False
@@ -65,6 +80,9 @@ class Splitter:
 
     def close(self) -> list[tuple[bytes, bytes]]:
         """What the end of the stream leaves unfinished: at most one event, perhaps cut in its middle."""
+        if self._begun:
+            begun, self._begun = self._begun, b""
+            self._by_line(begun)
         if self._line.length:
             self._field(self._line.take())
         return [self._event()] if self._data else []
@@ -96,6 +114,38 @@ class Splitter:
         self._data = []
         self._size = 0
         return self._name, data
+
+
+def _alike(block: bytes) -> list[tuple[bytes, bytes]] | None:
+    """The events of a block that ends with one, if each is one data line, or one event line and one data line.
+
+    That is how nearly all of them are written. Lines are counted, so that nothing else can be among them.
+    """
+    if block.startswith(b"data: "):
+        parts = block[6:-2].split(b"\n\ndata: ")
+        return [(b"", part) for part in parts] if block.count(b"\n") == 2 * len(parts) else None
+    if not block.startswith(b"event: "):
+        return None
+    parts = block[7:-2].split(b"\n\nevent: ")
+    if block.count(b"\n") != 3 * len(parts):
+        return None
+    events = []
+    for part in parts:
+        name, found, data = part.partition(b"\ndata: ")
+        if not found:
+            return None
+        events.append((name, data))
+    return events
+
+
+def run_of(events: list[tuple[bytes, bytes]], name: bytes) -> tuple[int, int]:
+    """Where the events of this name stand, if they are several and in one run: from, to; else 0, 0."""
+    names = [given for given, _ in events]
+    count = names.count(name)
+    if count < 3:
+        return 0, 0
+    start = names.index(name)
+    return (start, start + count) if names[start : start + count].count(name) == count else (0, 0)
 
 
 class LineSplitter:
