@@ -19,6 +19,8 @@ from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
 from spendwatch.wire import Request
 
+_SHORT = 256
+
 
 class Hook:
     """The hook in aiohttp's client; its server is not touched."""
@@ -122,7 +124,20 @@ def _sent_body(payload: Any) -> bytes | None:
     if isinstance(payload, bytes):
         return payload
     value = getattr(payload, "_value", None)
-    return None if value is None else seen.body(value)
+    if value is not None:
+        return seen.body(value)
+    parts = getattr(payload, "_parts", None)
+    return _form(parts) if parts else None
+
+
+def _form(parts: Any) -> bytes:
+    """A multipart form as far as it is of interest: each field's name, and the values that are short."""
+    out = b""
+    for part, *_ in parts:
+        value = seen.body(getattr(part, "_value", None)) or b""
+        name = part.headers.get("Content-Disposition", "").encode("utf-8", "replace")
+        out += b"Content-Disposition: %b\r\n\r\n%b\r\n" % (name, value if len(value) <= _SHORT else b"")
+    return out
 
 
 def body(base: Any) -> Any:
