@@ -147,6 +147,7 @@ def test_a_session_closed_under_a_stream_ends_it(provider: Loopback, spans: Span
         await session.close()
         with pytest.raises(RuntimeError):
             await response.content.read()
+        response.close()
 
     asyncio.run(main())
     has(only(spans()), **{"gen_ai.response.id": "chatcmpl-stream1"})
