@@ -12,11 +12,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import pack
+from typing import cast
 from zlib import crc32
 
 import msgspec
 
 from spendwatch.calls import Fingerprint, ToolFingerprint
+from spendwatch.draft import loose
 from spendwatch.likeness import NORMALISED_CHARACTERS, SIMHASH_BYTES, looks_like_error, mask, simhash
 
 HEAD = 8 * 1024
@@ -24,6 +26,9 @@ SAMPLED = 128 * 1024
 _MAX_PENDING = 4096
 _MAX_ARGUMENTS = 24 * 1024
 _MAX_TOOLS = 128
+
+_NOTHING_SAID = Fingerprint()
+_LooseFingerprint = loose(Fingerprint)
 
 Text = str | bytes | memoryview
 """Text as such, or its UTF-8 bytes."""
@@ -46,7 +51,7 @@ class Message:
     raw: memoryview | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PromptPrint:
     """The request's half of a Fingerprint."""
 
@@ -167,8 +172,8 @@ class Fingerprinter:
         said = reply.result(tool_names=tool_names) if reply is not None else None
         if prompt is None:
             return said
-        response = said or Fingerprint()
-        return Fingerprint(
+        response = said or _NOTHING_SAID
+        made = _LooseFingerprint(
             system=prompt.system,
             prefix=prompt.prefix,
             last=prompt.last,
@@ -183,6 +188,8 @@ class Fingerprinter:
             response_simhash=response.response_simhash,
             response_length=response.response_length,
         )
+        made.__class__ = Fingerprint
+        return cast(Fingerprint, made)
 
 
 class ReplyPrint:
@@ -268,12 +275,14 @@ class ReplyPrint:
         state.update(self._head)
         if self._size > HEAD:
             state.update(pack("<QI", self._size, self._crc))
-        return Fingerprint(
+        made = _LooseFingerprint(
             tools=tuple(tools),
             response=state.hexdigest(),
             response_simhash=self._by.simhash(self._head),
             response_length=self._length,
         )
+        made.__class__ = Fingerprint
+        return cast(Fingerprint, made)
 
 
 class _Call:

@@ -26,6 +26,8 @@ from spendwatch.wire import Reply
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
 _LooseCall = loose(LLMCall)
+_MAX_KEYS = 256
+_key_hashes: dict[tuple[int, int], str] = {}
 
 
 class _Ids:
@@ -241,4 +243,13 @@ def key_hash(headers: Mapping[str, str]) -> str | None:
     else:
         key = next((value for value in map(headers.get, _KEY_HEADERS) if value), "")
     key = key.strip()
-    return hashlib.sha256(key.encode()).hexdigest() if key else None
+    if not key:
+        return None
+    # Remembered by Python's own hash of it, keyed anew in each process: the key itself stays out of our memory.
+    shadow = (hash(key), len(key))
+    found = _key_hashes.get(shadow)
+    if found is None:
+        if len(_key_hashes) >= _MAX_KEYS:
+            _key_hashes.clear()
+        found = _key_hashes[shadow] = hashlib.sha256(key.encode()).hexdigest()
+    return found

@@ -14,6 +14,7 @@ from typing import Any
 from spendwatch.hooks import httpspans, usage
 from spendwatch.hooks.exchange import Exchange, inside, open_exchange, suppressed
 from spendwatch.hooks.guard import shielded
+from spendwatch.hooks.seen import Headers
 from spendwatch.hooks.stream import PassingAsync, PassingSync, bodies
 from spendwatch.recorder import Recorder
 from spendwatch.wire import Request
@@ -71,7 +72,7 @@ class Hook:
             host=url.host,
             port=url.port,
             path=url.raw_path.decode("ascii", "replace"),
-            headers=_plain(request.headers),
+            headers=Headers(request.headers.raw),
             body=body,
         )
         return open_exchange(recorder, seen, http_span=httpspans.wanted(recorder.settings, self._module.__name__))
@@ -85,11 +86,11 @@ class Hook:
             return
         if response.is_stream_consumed:
             # Read already (a test double, or a transport that reads ahead): the whole body is there, decoded.
-            exchange.head(status, _plain(response.headers), decoded=True)
+            exchange.head(status, Headers(response.headers.raw), decoded=True)
             exchange.feed(response.content)
             exchange.end(complete=True)
             return
-        exchange.head(status, _plain(response.headers))
+        exchange.head(status, Headers(response.headers.raw))
         base = self._module.SyncByteStream if body is self._sync_body else self._module.AsyncByteStream
         if isinstance(response.stream, base):
             hide = exchange.question is not None and "content-encoding" not in response.headers
@@ -121,11 +122,6 @@ class Hook:
         return httpspans.under(
             exchange.begun, transport, self._module.__name__, exchange.tracer_provider, asynchronous=asynchronous
         )
-
-
-def _plain(headers: Any) -> dict[str, str]:
-    """The headers with lower-case names; of one that is repeated, the last. A dict: theirs walks the list each time."""
-    return {name.lower().decode("latin-1"): value.decode("latin-1") for name, value in headers.raw}
 
 
 class _Between:

@@ -1,7 +1,8 @@
 """What calls cost: dated prices, and the valuation of a call with them.
 
-`value(call, book)` is pure and exact; `listed` is the part of it that an observer needs for every call. Books come from the packaged files (`packaged()`), and on the server from
-OpenRouter's own price documents as well. Never here: fetching.
+`value(call, book)` is pure and exact; `listed` is the part of it that an observer needs for every call. Books come
+from the packaged files (`packaged()`), and on the server from OpenRouter's own price documents as well. Never here:
+fetching.
 """
 
 from spendwatch.prices.book import PriceBook

@@ -146,23 +146,26 @@ def _input_cost(usage: TokenUsage, total: int, prices: dict[Meter, Decimal], *, 
     spent = money.ZERO
     if not listing:
         # Some providers report more cached tokens than input tokens: no bucket may go below zero.
-        read = min(usage.cache_read_input_tokens or 0, fresh)
-        fresh -= read
-        written = min(usage.cache_write_input_tokens or 0, fresh)
-        fresh -= written
-        hour = min(usage.cache_write_1h_input_tokens or 0, written)
-        write_rate = prices.get(Meter.CACHE_WRITE, rate)
-        spent += read * prices.get(Meter.CACHE_READ, rate)
-        spent += (written - hour) * write_rate
-        spent += hour * prices.get(Meter.CACHE_WRITE_1H, write_rate)
-    for tokens, meter in (
-        (usage.input_audio_tokens, Meter.INPUT_AUDIO),
-        (usage.input_image_tokens, Meter.INPUT_IMAGE),
-    ):
-        if tokens and meter in prices:
-            part = min(tokens, fresh)
-            fresh -= part
-            spent += part * prices[meter]
+        if usage.cache_read_input_tokens:
+            read = min(usage.cache_read_input_tokens, fresh)
+            fresh -= read
+            spent += read * prices.get(Meter.CACHE_READ, rate)
+        if usage.cache_write_input_tokens:
+            written = min(usage.cache_write_input_tokens, fresh)
+            fresh -= written
+            hour = min(usage.cache_write_1h_input_tokens or 0, written)
+            write_rate = prices.get(Meter.CACHE_WRITE, rate)
+            spent += (written - hour) * write_rate
+            spent += hour * prices.get(Meter.CACHE_WRITE_1H, write_rate)
+    if usage.input_audio_tokens or usage.input_image_tokens:
+        for tokens, meter in (
+            (usage.input_audio_tokens, Meter.INPUT_AUDIO),
+            (usage.input_image_tokens, Meter.INPUT_IMAGE),
+        ):
+            if tokens and meter in prices:
+                part = min(tokens, fresh)
+                fresh -= part
+                spent += part * prices[meter]
     return spent + fresh * rate
 
 
@@ -170,15 +173,16 @@ def _output_cost(usage: TokenUsage, total: int, prices: dict[Meter, Decimal]) ->
     rate = prices.get(Meter.OUTPUT)
     text = total
     spent = money.ZERO
-    for tokens, meter in (
-        (usage.reasoning_output_tokens, Meter.REASONING),
-        (usage.output_audio_tokens, Meter.OUTPUT_AUDIO),
-        (usage.output_image_tokens, Meter.OUTPUT_IMAGE),
-    ):
-        if tokens and meter in prices:
-            part = min(tokens, text)
-            text -= part
-            spent += part * prices[meter]
+    if usage.reasoning_output_tokens or usage.output_audio_tokens or usage.output_image_tokens:
+        for tokens, meter in (
+            (usage.reasoning_output_tokens, Meter.REASONING),
+            (usage.output_audio_tokens, Meter.OUTPUT_AUDIO),
+            (usage.output_image_tokens, Meter.OUTPUT_IMAGE),
+        ):
+            if tokens and meter in prices:
+                part = min(tokens, text)
+                text -= part
+                spent += part * prices[meter]
     if rate is None:
         return spent if text == 0 else None
     return spent + text * rate

@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from types import MappingProxyType
-from typing import Any
+from typing import Any, cast
 
 from spendwatch import money
 from spendwatch.calls import NOTHING, Fingerprint
+from spendwatch.draft import loose
 from spendwatch.fingerprint import Fingerprinter, PromptPrint, ReplyPrint
 from spendwatch.wire import providers
 from spendwatch.wire.jsonread import loads, mapping, text
@@ -29,6 +30,9 @@ _SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
 _SSE_STARTS = (b"data", b"event", b"id", b"retry", b":")
 _STARTS = (*_SSE_STARTS[:-1], _BOM)
+
+
+_LooseReply = loose(Reply)
 
 
 class Framing(Enum):
@@ -225,7 +229,7 @@ class Reader:
         if tally.cache_write_5m_input_tokens is not None:
             self.attributes["cache_write_5m_input_tokens"] = str(tally.cache_write_5m_input_tokens)
         kind, code = self.error or (None, None)
-        return Reply(
+        made = _LooseReply(
             is_inference=self.is_inference,
             provider_name=self.provider or self._name_provider(response_id),
             serving_provider=self.serving_provider,
@@ -238,7 +242,7 @@ class Reader:
             upstream_cost=tally.upstream_cost,
             is_byok=tally.is_byok,
             service_tier=self.service_tier or tally.service_tier,
-            finish_reasons=tuple(reason for _, reason in sorted(self.finish_reasons.items())),
+            finish_reasons=tuple([reason for _, reason in sorted(self.finish_reasons.items())]),
             tool_calls=tuple(self.tools) if self.tool_names else (),
             streamed=(self._splitter is not None and not self.lines) or self.asked_for_stream,
             is_error=is_error,
@@ -250,6 +254,8 @@ class Reader:
             attributes=MappingProxyType(self.attributes) if self.attributes else NOTHING,
             note=self.note,
         )
+        made.__class__ = Reply
+        return cast(Reply, made)
 
     def unread(self) -> None:
         """Called for a good reply that is neither JSON nor events; a format whose replies are media overrides it."""

@@ -5,13 +5,13 @@ total is found by its own arithmetic, never by its name, so that the next one of
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from decimal import Decimal
-from operator import attrgetter
-from typing import Any
+from typing import Any, cast
 
 from spendwatch import money
 from spendwatch.calls import TokenUsage
+from spendwatch.draft import loose
 from spendwatch.wire.jsonread import count, mapping
 
 XAI_TICK_EXPONENT = 10
@@ -41,19 +41,33 @@ class Tally:
 
     def usage(self) -> TokenUsage:
         """The counts alone."""
-        return TokenUsage(**dict(zip(_NAMES, _COUNTS(self), strict=True)))
+        made = _LooseUsage(
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            total_tokens=self.total_tokens,
+            cache_read_input_tokens=self.cache_read_input_tokens,
+            cache_write_input_tokens=self.cache_write_input_tokens,
+            cache_write_1h_input_tokens=self.cache_write_1h_input_tokens,
+            reasoning_output_tokens=self.reasoning_output_tokens,
+            input_audio_tokens=self.input_audio_tokens,
+            output_audio_tokens=self.output_audio_tokens,
+            input_image_tokens=self.input_image_tokens,
+            output_image_tokens=self.output_image_tokens,
+        )
+        made.__class__ = TokenUsage
+        return cast(TokenUsage, made)
 
 
-_NAMES = tuple(f.name for f in fields(TokenUsage))
-_COUNTS = attrgetter(*_NAMES)
+_LooseUsage = loose(TokenUsage)
 
 
 def first_count(*values: object) -> int | None:
     """The first of the values that is a token count."""
     for value in values:
-        number = count(value)
-        if number is not None:
-            return number
+        if value is not None:
+            number = count(value)
+            if number is not None:
+                return number
     return None
 
 
@@ -79,10 +93,12 @@ def read_openai(usage: Mapping[str, Any]) -> Tally:
     )
     _cache_writes(usage, details_in, tally)
     tally.reasoning_output_tokens = first_count(details_out.get("reasoning_tokens"), usage.get("reasoning_tokens"))
-    tally.input_audio_tokens = count(details_in.get("audio_tokens"))
-    tally.output_audio_tokens = count(details_out.get("audio_tokens"))
-    tally.input_image_tokens = count(details_in.get("image_tokens"))
-    tally.output_image_tokens = count(details_out.get("image_tokens"))
+    if details_in:
+        tally.input_audio_tokens = count(details_in.get("audio_tokens"))
+        tally.input_image_tokens = count(details_in.get("image_tokens"))
+    if details_out:
+        tally.output_audio_tokens = count(details_out.get("audio_tokens"))
+        tally.output_image_tokens = count(details_out.get("image_tokens"))
     _balance(tally)
     read_cost(usage, tally)
     tier = usage.get("service_tier")
@@ -92,8 +108,9 @@ def read_openai(usage: Mapping[str, Any]) -> Tally:
 
 def _cache_writes(usage: Mapping[str, Any], details: Mapping[str, Any], tally: Tally) -> None:
     lifetimes = mapping(usage.get("cache_creation") or details.get("cache_creation"))
-    tally.cache_write_5m_input_tokens = count(lifetimes.get("ephemeral_5m_input_tokens"))
-    tally.cache_write_1h_input_tokens = count(lifetimes.get("ephemeral_1h_input_tokens"))
+    if lifetimes:
+        tally.cache_write_5m_input_tokens = count(lifetimes.get("ephemeral_5m_input_tokens"))
+        tally.cache_write_1h_input_tokens = count(lifetimes.get("ephemeral_1h_input_tokens"))
     tally.cache_write_input_tokens = first_count(
         details.get("cache_write_tokens"),
         details.get("cache_creation_input_tokens"),
@@ -141,7 +158,10 @@ def read_cost(usage: Mapping[str, Any], tally: Tally) -> None:
         cost = ticks.scaleb(-XAI_TICK_EXPONENT) if ticks is not None else None
     if cost is None:
         cost = mapping(usage.get("pydantic_ai_gateway")).get("cost_estimate")
-    tally.cost = money.parse_cost(cost)
-    tally.upstream_cost = money.parse_cost(mapping(usage.get("cost_details")).get("upstream_inference_cost"))
+    if cost is not None:
+        tally.cost = money.parse_cost(cost)
+    details = usage.get("cost_details")
+    if details is not None:
+        tally.upstream_cost = money.parse_cost(mapping(details).get("upstream_inference_cost"))
     byok = usage.get("is_byok")
     tally.is_byok = byok if isinstance(byok, bool) else None
