@@ -22,7 +22,7 @@ from spendwatch.draft import loose
 from spendwatch.likeness import NORMALISED_CHARACTERS, SIMHASH_BYTES, looks_like_error, mask, simhash
 
 HEAD = 8 * 1024
-SAMPLED = 128 * 1024
+SAMPLED = 64 * 1024
 _MAX_PENDING = 4096
 _MAX_ARGUMENTS = 24 * 1024
 _MAX_TOOLS = 128

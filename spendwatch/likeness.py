@@ -12,8 +12,8 @@ from zlib import crc32
 NORMALISED_CHARACTERS = 1024
 """How much of each end of a text is masked; what lies between is left out."""
 
-SIMHASH_WORDS = 320
-SIMHASH_BYTES = 4 * 1024
+SIMHASH_WORDS = 128
+SIMHASH_BYTES = 2 * 1024
 _LONG_WORD = 24
 
 
