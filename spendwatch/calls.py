@@ -12,6 +12,8 @@ from enum import StrEnum
 from hashlib import blake2b
 from types import MappingProxyType
 
+from spendwatch.quick import quick
+
 NOTHING: Mapping[str, str] = MappingProxyType({})
 
 
@@ -32,6 +34,7 @@ class CostBasis(StrEnum):
     SETTLED = "settled"
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TokenUsage:
     """Tokens of one call. The two totals include their parts: input holds cache reads and writes, output reasoning."""
@@ -52,6 +55,7 @@ class TokenUsage:
     output_image_tokens: int | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolFingerprint:
     """One tool call that the reply asks for: its name ("" when names are not kept), keyed hashes of its arguments."""
@@ -61,6 +65,7 @@ class ToolFingerprint:
     arguments_simhash: str
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fingerprint:
     """Keyed hashes and sizes of a call's content: equality can be seen, content can't. Hex strings of 64 bits.
@@ -85,6 +90,7 @@ class Fingerprint:
     response_length: int | None = None
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tags:
     """Who a call is for, as the app said with tags(). `extra` holds any further names, values as text."""
@@ -102,6 +108,7 @@ class Tags:
 TAG_NAMES: tuple[str, ...] = ("team", "project", "agent", "session", "user", "feature", "environment")
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LLMCall:
     """One HTTP call to an LLM provider, as an observer saw it."""
@@ -167,6 +174,7 @@ def call_id(call: LLMCall) -> int:
     return int.from_bytes(blake2b(key.encode(), digest_size=8).digest(), "big")
 
 
+@quick
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PricedCall:
     """A call and what it cost, three layers deep (each USD or None when unknown).
