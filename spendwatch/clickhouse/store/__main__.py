@@ -17,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 
+import uvloop
+
 from spendwatch.clickhouse.store.process import listen, own, write_config
 from spendwatch.clickhouse.store.sandbox import confine
 from spendwatch.clickhouse.store.users import read_users
@@ -67,19 +69,20 @@ def _run(options: argparse.Namespace) -> None:
 
         if options.exit_with_parent:
             threading.Thread(target=_end_with_stdin, daemon=True).start()
-        asyncio.run(
-            serve(
-                Options(
-                    data=data,
-                    database=options.database,
-                    concurrent=options.max_concurrent,
-                    allow_detached=options.allow_detached,
-                ),
-                listener,
-                users,
-                config,
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(
+                serve(
+                    Options(
+                        data=data,
+                        database=options.database,
+                        concurrent=options.max_concurrent,
+                        allow_detached=options.allow_detached,
+                    ),
+                    listener,
+                    users,
+                    config,
+                )
             )
-        )
 
 
 def _parser() -> argparse.ArgumentParser:

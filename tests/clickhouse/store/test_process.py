@@ -14,6 +14,7 @@ from urllib.parse import quote, urlsplit
 
 import pytest
 
+from spendwatch.clickhouse.store.process import listen
 from tests.fixtures.store import RunningStore, start_store, store_command
 
 
@@ -216,3 +217,10 @@ def _until_refused(host: str | None, port: int | None) -> None:
         except OSError:
             return
         time.sleep(0.02)
+
+
+def test_answers_are_sent_at_once() -> None:
+    with closing(listen("127.0.0.1", 0)) as listener:
+        assert listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY) == 1
+        # asyncio and uvloop look at this before they ask for the same on each connection.
+        assert listener.proto == socket.IPPROTO_TCP
