@@ -173,11 +173,10 @@ def body(base: Any) -> Any:
             self._spendwatch_exchange.end(complete=False)
 
         def _spendwatch_saw(self, data: bytes) -> None:
-            exchange = self._spendwatch_exchange
             if data:
-                exchange.feed(data)
+                self._spendwatch_exchange.feed(data)
             if self._spendwatch_inner.at_eof():
-                exchange.end(complete=True)
+                self._spendwatch_exchange.end(complete=True)
 
         async def read(self, n: int = -1) -> bytes:
             try:
@@ -235,12 +234,17 @@ def body(base: Any) -> Any:
 def _reading(base: Any, name: str) -> Any:
     @functools.wraps(getattr(base, name))
     async def method(self: Any, *args: Any, **options: Any) -> Any:
+        # For every piece of every stream: as little as can be done here is.
+        inner = self._spendwatch_inner
         try:
-            data = await getattr(self._spendwatch_inner, name)(*args, **options)
+            data = await getattr(inner, name)(*args, **options)
         except BaseException as exc:
             self._spendwatch_exchange.end(complete=False, error=exc)
             raise
-        self._spendwatch_saw(data)
+        if data:
+            self._spendwatch_exchange.feed(data)
+        if inner.at_eof():
+            self._spendwatch_exchange.end(complete=True)
         return data
 
     return method

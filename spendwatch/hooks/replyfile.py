@@ -10,7 +10,6 @@ import http.client
 from typing import Any
 
 from spendwatch.hooks.exchange import Exchange
-from spendwatch.hooks.guard import shielded
 
 
 class _Passing:
@@ -51,7 +50,7 @@ class _Passing:
         try:
             data: bytes = self._file.read(size)
         except BaseException as exc:
-            self._exchange.end(complete=False, error=exc)
+            self.failed(exc)
             raise
         if data:
             self.saw(data)
@@ -64,7 +63,7 @@ class _Passing:
         try:
             data: bytes = self._file.read1(size)
         except BaseException as exc:
-            self._exchange.end(complete=False, error=exc)
+            self.failed(exc)
             raise
         if data:
             self.saw(data)
@@ -76,7 +75,7 @@ class _Passing:
         try:
             data: bytes = self._file.readline(size)
         except BaseException as exc:
-            self._exchange.end(complete=False, error=exc)
+            self.failed(exc)
             raise
         if data:
             self.saw(data)
@@ -94,7 +93,7 @@ class _Passing:
         try:
             count: int = readinto(buffer)
         except BaseException as exc:
-            self._exchange.end(complete=False, error=exc)
+            self.failed(exc)
             raise
         if count:
             self.saw(bytes(memoryview(buffer).cast("B")[:count]))
@@ -106,9 +105,13 @@ class _Passing:
         try:
             self._file.close()
         except BaseException as exc:
-            self._exchange.end(complete=False, error=exc)
+            self.failed(exc)
             raise
         self._exchange.end(complete=False)
+
+    def failed(self, exc: BaseException) -> None:
+        """Reading raised."""
+        self._exchange.end(complete=False, error=exc)
 
     def saw(self, data: bytes) -> None:
         """The next bytes of the reply after its head."""
@@ -144,34 +147,62 @@ class _Plain(_Passing):
 
 
 class _Chunked(_Passing):
-    """A body in chunks, each after a line with its size, the last of size 0 (RFC 9112 7.1)."""
+    """A body in chunks, each after a line with its size, the last of size 0 (RFC 9112 7.1).
 
-    __slots__ = ("_done", "_left", "_line")
+    Whoever reads chunks reads three times for each, its size, its data and the end of its line, and of those reads
+    each is told apart at little cost; whatever else is read is taken apart byte by byte.
+    """
+
+    __slots__ = ("_done", "_feed", "_left", "_line", "_read", "_readline")
 
     def __init__(self, file: Any, exchange: Exchange) -> None:
         super().__init__(file, exchange)
+        self._read = file.read
+        self._readline = file.readline
+        self._feed = exchange.feed
         self._left = 0
         """Bytes to come of the chunk at hand; 0: a line is next, a size or the end of a chunk's own line."""
         self._line = b""
+        """The beginning of that line."""
         self._done = False
 
-    def saw(self, data: bytes) -> None:
-        # Whoever reads chunks asks for exactly one line, or one chunk's data, at a time; anything else goes below.
-        left = self._left
-        if left >= len(data):
-            self._left = left - len(data)
-            self._exchange.feed(data)
-        elif not left and not self._line and data[-1] == 10 and data.find(b"\n") == len(data) - 1:
-            if data != b"\r\n":
-                self._size(data)
-        else:
+    def read(self, size: int | None = -1, /) -> bytes:
+        try:
+            data: bytes = self._read(size)
+        except BaseException as exc:
+            self.failed(exc)
+            raise
+        length = len(data)
+        if 0 < length <= self._left:
+            self._left -= length
+            self._feed(data)
+        elif data != b"\r\n" or self._left or self._line:
             self._any(data)
+        if length != size:
+            self.ended()
+        return data
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        try:
+            data: bytes = self._readline(size)
+        except BaseException as exc:
+            self.failed(exc)
+            raise
+        if self._left or self._line or data[-1:] != b"\n":
+            self._any(data)
+        else:
+            self._size(data)
+        if not data and size:
+            self.ended()
+        return data
+
+    def saw(self, data: bytes) -> None:
+        self._any(data)
 
     def ended(self) -> None:
         if not self._done:
             self._exchange.end(complete=False, error=http.client.IncompleteRead(b""))
 
-    @shielded("reading a reply's chunks")
     def _any(self, data: bytes) -> None:
         at = 0
         while at < len(data) and not self._done:
@@ -179,28 +210,31 @@ class _Chunked(_Passing):
                 piece = data[at : at + self._left]
                 self._left -= len(piece)
                 at += len(piece)
-                self._exchange.feed(piece)
+                self._feed(piece)
                 continue
             end = data.find(b"\n", at) + 1
             self._line += data[at : end or len(data)]
             at = end or len(data)
             if end:
                 line, self._line = self._line, b""
-                if line.strip():
-                    self._size(line)
+                self._size(line)
 
     def _size(self, line: bytes) -> None:
-        if self._done:
-            return  # a trailer
+        if self._done or line == b"\r\n":
+            return  # a trailer, or the end of a chunk's line
         try:
-            self._left = int(line.partition(b";")[0], 16)
-        except ValueError as exc:
+            self._left = int(line, 16)
+        except ValueError:
+            try:
+                self._left = int(line.partition(b";")[0], 16)
+            except ValueError:
+                self._left = -1
+        if self._left <= 0:
             self._done = True
-            self._exchange.end(complete=False, error=exc)
-            return
-        if not self._left:
-            self._done = True
-            self._exchange.end(complete=True)
+            if self._left:
+                self._exchange.end(complete=False, error=http.client.IncompleteRead(b""))
+            else:
+                self._exchange.end(complete=True)
 
 
 def watch(response: Any, exchange: Exchange) -> None:
