@@ -5,27 +5,46 @@ start) gives Rejected, so that its sender hears of it.
 """
 
 import json
-from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from collectors.otlp.dialects import Dialect, dialect_of
+from collectors.otlp.own import Origin
 from collectors.otlp.providers import provider_name
 from collectors.otlp.spans import Rejected, Span
 from collectors.otlp.usage import Counts, count, usage
 from spendwatch import money, semconv
-from spendwatch.calls import TAG_NAMES, CallStatus, CostBasis, LLMCall, Tags
+from spendwatch.calls import CallStatus, CostBasis, LLMCall, Tags
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_EARLIEST = datetime(2020, 1, 1, tzinfo=UTC)
+_EARLIEST_NS = 1_577_836_800 * 10**9
 _AHEAD = timedelta(days=1)
 _MAX_SPAN_COST_USD = Decimal(1000)
-_ZERO_ID = "0"
+_NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
+
+
+class Reader:
+    """Reads the spans of one request, in the order in which they came."""
+
+    def __init__(self, *, project: str, now: datetime) -> None:
+        self._project = project
+        self._latest_ns = _nanoseconds(now + _AHEAD)
+        self._origin: Origin | None = None
+
+    def read(self, span: Span) -> LLMCall | Rejected | None:
+        """The call that a span speaks of, tagged with the project it was sent for."""
+        origin = self._origin
+        if origin is None or origin.resource is not span.resource:
+            origin = self._origin = Origin(span.resource, self._project)
+        return _read(span, origin, self._latest_ns)
 
 
 def read(span: Span, *, project: str, now: datetime) -> LLMCall | Rejected | None:
     """The call that a span speaks of, tagged with the project it was sent for."""
+    return Reader(project=project, now=now).read(span)
+
+
+def _read(span: Span, origin: Origin, latest_ns: int) -> LLMCall | Rejected | None:
     own = span.scope == semconv.SCOPE_NAME and semconv.COST_BASIS in span.attributes
     dialect: Dialect | None = None
     operation: str | None = None
@@ -34,56 +53,28 @@ def read(span: Span, *, project: str, now: datetime) -> LLMCall | Rejected | Non
         operation = dialect.operation(span) if dialect is not None else None
         if operation is None:
             return None
-    if len(span.trace_id) != 32 or not span.trace_id.strip(_ZERO_ID):
+    if len(span.trace_id) != 32 or span.trace_id == _NO_TRACE:
         return Rejected("a span without a trace id of 16 bytes that are not all zero")
-    if len(span.span_id) != 16 or not span.span_id.strip(_ZERO_ID):
+    if len(span.span_id) != 16 or span.span_id == _NO_SPAN:
         return Rejected("a span without a span id of 8 bytes that are not all zero")
-    started_at = _time(span.start_ns)
-    if started_at is None or not _EARLIEST <= started_at <= now + _AHEAD:
+    if not _EARLIEST_NS <= span.start_ns <= latest_ns:
         return Rejected(f"a span that starts {span.start_ns} ns after 1970, expected a time from 2020 to tomorrow")
+    started_at = _EPOCH + timedelta(0, 0, span.start_ns // 1000)
     # A clock that was set back during the call makes the end come first; the spend is true all the same.
     duration_us = max(0, span.end_ns // 1000 - span.start_ns // 1000) if span.end_ns else 0
     if dialect is None or operation is None:
         try:
-            call = semconv.from_attributes(
-                span.attributes,
-                trace_id=span.trace_id,
-                span_id=span.span_id,
-                parent_span_id=span.parent_span_id,
-                started_at=started_at,
-                duration_us=duration_us,
-                resource=span.resource,
-            )
+            return origin.call(span, started_at, duration_us)
         except KeyError as error:
             return Rejected(f"a spendwatch span without {error.args[0]}")
-    else:
-        made = _foreign(span, dialect, operation, started_at, duration_us)
-        if made is None:
-            return Rejected(f"a {dialect.name} span that names neither a provider nor a known host")
-        call = made
-    return _with_resource(call, span.resource, project)
+    call = _foreign(span, dialect, operation, started_at, duration_us)
+    if call is None:
+        return Rejected(f"a {dialect.name} span that names neither a provider nor a known host")
+    return origin.tagged(call)
 
 
-def _time(nanoseconds: int) -> datetime | None:
-    try:
-        return _EPOCH + timedelta(microseconds=nanoseconds // 1000) if nanoseconds > 0 else None
-    except OverflowError:
-        return None
-
-
-def _with_resource(call: LLMCall, resource: Mapping[str, object], project: str) -> LLMCall:
-    """The call with what its process says of itself as default tags, and the token's project whatever it says."""
-    tags = {name: getattr(call.tags, name) or _text(resource.get(f"spendwatch.tags.{name}")) for name in TAG_NAMES}
-    tags["environment"] = (
-        tags["environment"]
-        or _text(resource.get("deployment.environment.name"))
-        or _text(resource.get("deployment.environment"))
-    )
-    attributes = call.attributes
-    if tags["project"] not in (None, project):
-        attributes = {**attributes, "tagged_project": str(tags["project"])}
-    tags["project"] = project
-    return replace(call, tags=Tags(**tags, extra=call.tags.extra), attributes=attributes)
+def _nanoseconds(time: datetime) -> int:
+    return (time - _EPOCH) // timedelta(microseconds=1) * 1000
 
 
 class _Facts:

@@ -6,14 +6,16 @@ decoded at once would take gigabytes. Never here: what a span means.
 """
 
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 
 from google.protobuf.message import DecodeError
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import InstrumentationScope, KeyValue
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
-from opentelemetry.proto.trace.v1 import trace_pb2
 
+from collectors.otlp.attributes import Attributes, read_value
 from collectors.otlp.limits import Limits
-from collectors.otlp.spans import MAX_TEXT, Rejected, Span, TooMuchError, Wanted, number, text
+from collectors.otlp.spans import Rejected, Span, TooMuchError, Wanted, text
+from collectors.otlp.wire import ERROR, SPAN
 from spendwatch.errors import ReadError
 
 # Field numbers of opentelemetry/proto/collector/trace/v1/trace_service.proto and trace/v1/trace.proto.
@@ -21,6 +23,10 @@ _RESOURCE_SPANS, _RESOURCE, _SCOPE_SPANS, _SCOPE, _SPAN = 1, 1, 2, 1, 2
 
 _EXPECTED = "expected an ExportTraceServiceRequest in protobuf"
 _TODO = "Send OTLP protobuf, or JSON with content-type: application/json."
+
+
+# What was learnt of attributes serves the next requests too.
+_attributes = lru_cache(maxsize=4)(Attributes)
 
 
 class _Budget:
@@ -42,6 +48,7 @@ class _Budget:
 def read(body: bytes, *, limits: Limits, wanted: Wanted, resource_wanted: Wanted) -> Iterator[Span | Rejected]:
     """The spans of a request, one by one. Raises ReadError (TooMuchError beyond a limit) when the body is not one."""
     budget = _Budget(limits)
+    attributes = _attributes(wanted)
     for number_, start, end in _messages(body, 0, len(body)):
         if number_ != _RESOURCE_SPANS:
             continue
@@ -69,12 +76,15 @@ def read(body: bytes, *, limits: Limits, wanted: Wanted, resource_wanted: Wanted
                 if span_end - span_start > limits.span:
                     yield Rejected(f"a span of {span_end - span_start} bytes, expected at most {limits.span}")
                     continue
-                span = trace_pb2.Span()
-                _merge(span, body, span_start, span_end, limits)
-                yield _span(span, scope_name, resource_values, wanted)
+                yield _span(body, span_start, span_end, scope_name, resource_values, attributes)
 
 
-def _span(span: trace_pb2.Span, scope: str, resource: dict[str, object], wanted: Wanted) -> Span:
+def _span(body: bytes, start: int, end: int, scope: str, resource: dict[str, object], attributes: Attributes) -> Span:
+    try:
+        span = SPAN.FromString(body[start:end])
+        values = attributes.read(span.attributes, {})
+    except DecodeError as error:
+        raise ReadError(f"{_EXPECTED}, found a broken Span at byte {start} ({error}). {_TODO}") from None
     parent = span.parent_span_id
     return Span(
         trace_id=span.trace_id.hex(),
@@ -83,8 +93,8 @@ def _span(span: trace_pb2.Span, scope: str, resource: dict[str, object], wanted:
         name=text(span.name),
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
-        failed=span.status.code == trace_pb2.Status.STATUS_CODE_ERROR,
-        attributes=_values(span.attributes, wanted),
+        failed=span.status.code == ERROR,
+        attributes=values,
         scope=scope,
         resource=resource,
     )
@@ -93,36 +103,14 @@ def _span(span: trace_pb2.Span, scope: str, resource: dict[str, object], wanted:
 def _values(items: Iterable[KeyValue], wanted: Wanted) -> dict[str, object]:
     out: dict[str, object] = {}
     for item in items:
-        key = item.key
-        if wanted(key):
-            value = _value(item.value)
+        if wanted(item.key):
+            value = read_value(item.value)
             if value is not None:
-                out[key] = value
+                out[item.key] = value
     return out
 
 
-def _value(value: AnyValue) -> object:
-    """The value as Python has it; None for what no attribute of ours is (maps, bytes, nested arrays)."""
-    kind = value.WhichOneof("value")
-    if kind == "string_value":
-        found = value.string_value
-        # The usual text, without the price of a call: this line runs some twenty times a span.
-        return found if len(found) <= MAX_TEXT and found.isascii() else text(found)
-    if kind == "int_value":
-        return value.int_value
-    if kind == "double_value":
-        return number(value.double_value)
-    if kind == "bool_value":
-        return value.bool_value
-    if kind == "array_value":
-        scalars = (_value(item) for item in value.array_value.values if not item.HasField("array_value"))
-        return [scalar for scalar in scalars if scalar is not None]
-    return None
-
-
-def _merge(
-    message: "Resource | InstrumentationScope | trace_pb2.Span", body: bytes, start: int, end: int, limits: Limits
-) -> None:
+def _merge(message: Resource | InstrumentationScope, body: bytes, start: int, end: int, limits: Limits) -> None:
     if end - start > limits.span:
         raise TooMuchError(f"expected a resource and a scope of at most {limits.span} bytes, found {end - start}.")
     try:

@@ -56,9 +56,10 @@ def read(
     spans = READERS[content_type](
         decoded, limits=limits, wanted=dialects.wanted, resource_wanted=dialects.resource_wanted
     )
+    reader = call.Reader(project=project, now=now)
     for span in spans:
         reading.received += 1
-        found = span if isinstance(span, Rejected) else call.read(span, project=project, now=now)
+        found = span if isinstance(span, Rejected) else reader.read(span)
         if isinstance(found, Rejected):
             reading.rejected.append(found.reason)
         elif found is not None:

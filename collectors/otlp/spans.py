@@ -25,7 +25,7 @@ class Span:
     start_ns: int
     end_ns: int
     failed: bool
-    attributes: Mapping[str, object]
+    attributes: dict[str, object]
     scope: str
     resource: Mapping[str, object]
 
