@@ -1,5 +1,5 @@
 # The commands of the README. Each sets up what it needs: .venv from requirements.lock, nothing else.
-.PHONY: setup demo up test lint
+.PHONY: setup demo up test lint bench-outage
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -23,3 +23,6 @@ lint: setup
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/python manage.py makemigrations --check --dry-run
+
+bench-outage: setup
+	@$(BIN)/python -m benches.outage $(ARGS)

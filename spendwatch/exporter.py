@@ -97,7 +97,8 @@ class Exporter:
         answer = response.read(_MAX_ANSWER)
         if response.will_close or not response.isclosed():
             self.close()
-        return judge(response.status, response.getheader("retry-after"), answer)
+        kind = response.getheader("content-type", "")
+        return judge(response.status, response.getheader("retry-after"), answer, content_type=kind)
 
     def _connect(self) -> http.client.HTTPConnection:
         scheme, host = self._parts.scheme, self._parts.hostname or ""
@@ -129,8 +130,11 @@ class Exporter:
         return self._parts.path + (f"?{self._parts.query}" if self._parts.query else "")
 
 
-def judge(status: int, retry_after: str | None, answer: bytes) -> Outcome:
+def judge(status: int, retry_after: str | None, answer: bytes, *, content_type: str = "") -> Outcome:
     """What an HTTP answer to an export means. By the OTLP specification, but that nothing is thrown away in haste."""
+    if content_type.partition(";")[0].strip().lower() == "text/html" and status < 500 and status not in (408, 413, 429):
+        # A web page (a sign-in, a proxy's "plain HTTP to an HTTPS port"): whoever spoke is no receiver of spans.
+        return Outcome(Verdict.REFUSED, f"HTTP {status} with a web page")
     if 200 <= status < 300:
         count, why = otlp.rejected(answer)
         return Outcome(Verdict.ACCEPTED, why, rejected=count)

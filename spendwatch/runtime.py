@@ -6,6 +6,7 @@ recorded.
 
 import atexit
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from typing import Any
@@ -80,7 +81,7 @@ def _register() -> None:
         _registered = True
         atexit.register(_at_exit)
         if hasattr(os, "register_at_fork"):
-            os.register_at_fork(after_in_child=_after_fork)
+            os.register_at_fork(after_in_parent=_after_fork_in_parent, after_in_child=_after_fork)
 
 
 def _at_exit() -> None:
@@ -95,6 +96,13 @@ def _part(old: Recorder) -> None:
     if old.sink.pending():
         old.sink.flush(EXIT_FLUSH_S, retry=False)
     old.sink.close()
+
+
+def _after_fork_in_parent() -> None:
+    # Workers of these two end by os._exit, perhaps within milliseconds, and no atexit of theirs runs. For any other
+    # fork no thread is begun: since 3.12 Python warns whoever forks beside one.
+    if _recorder is not None and ("billiard.popen_fork" in sys.modules or "multiprocessing.popen_fork" in sys.modules):
+        _recorder.sink.watch_children()
 
 
 def _after_fork() -> None:

@@ -120,8 +120,8 @@ class FileSegment:
             path = folder / f"{time.time_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}{SUFFIX}"
             fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
             try:
-                if not _lock(fd):
-                    # Somebody looking for left-behind segments was quicker; it removes the empty file.
+                if not _lock(fd) or os.fstat(fd).st_nlink == 0:
+                    # Somebody looking for left-behind segments was quicker: it removes, or has removed, the empty file.
                     os.close(fd)
                     continue
                 frame = _frame(head)

@@ -24,11 +24,15 @@ INTERVAL_S = 1.0
 """How long a first record waits for company."""
 ADOPT_INTERVAL_S = 15.0
 """How often the folder is searched for what dead processes left."""
+CHILDREN_INTERVAL_S = 2.0
+"""The same where forked workers come and go, some too soon to send anything themselves."""
 BATCH_BYTES = 1024 * 1024
 BATCH_RECORDS = 512
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 REFUSED_BACKOFF_S = 60.0
+STOP_S = 0.3
+"""How long the thread has to end of itself: a pass that waits for a server is left to its fate."""
 
 
 class Target(Protocol):
@@ -46,6 +50,8 @@ class Shipper:
 
     def __init__(self, spool: Spool, exporter: Target) -> None:
         self.lost = 0
+        self.watching = False
+        """Whether forked children may have left something that this process is to send."""
         self._spool = spool
         self._exporter = exporter
         self._condition = threading.Condition()
@@ -72,6 +78,17 @@ class Shipper:
         self._start()
         with self._condition:
             self._condition.notify_all()
+
+    def watch(self) -> None:
+        """Workers were forked that may end before they have sent what they recorded: look after what they leave."""
+        if self._spool.folder is None or self._stopped:
+            return
+        if not self.watching:
+            self.watching = True
+            self._adopt_due = time.monotonic() + CHILDREN_INTERVAL_S
+            with self._condition:
+                self._condition.notify_all()
+        self._start()
 
     def _start(self) -> None:
         if self._thread is not None and self._thread.is_alive():
@@ -116,12 +133,12 @@ class Shipper:
         return True
 
     def stop(self) -> None:
-        """End the thread after its present pass. Does not wait long."""
+        """End the thread after its present pass. Does not wait long: the app's process may be ending."""
         with self._condition:
             self._stopped = True
             self._condition.notify_all()
         if self._thread is not None and self._thread is not threading.current_thread():
-            self._thread.join(1.0)
+            self._thread.join(STOP_S)
         if self._thread is None or not self._thread.is_alive():
             self._exporter.close()
 
@@ -130,6 +147,7 @@ class Shipper:
         self._condition = threading.Condition()
         self._thread = None
         self.lost = 0
+        self.watching = False
         self._reset()
         self._exporter.after_fork()
 
@@ -171,7 +189,7 @@ class Shipper:
         self._waiting = False
         now = time.monotonic()
         if forced or now >= self._adopt_due:
-            self._adopt_due = now + ADOPT_INTERVAL_S
+            self._adopt_due = now + (CHILDREN_INTERVAL_S if self.watching else ADOPT_INTERVAL_S)
             self._spool.adopt()
         for segment in self._spool.segments():
             while (batch := self._spool.read(segment, BATCH_BYTES, BATCH_RECORDS)) is not None:

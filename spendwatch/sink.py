@@ -40,6 +40,9 @@ class Elsewhere:
     def close(self) -> None:
         """The provider is the app's to shut down."""
 
+    def watch_children(self) -> None:
+        """Nothing of theirs comes here."""
+
     def after_fork(self) -> None:
         """Nothing of ours came along."""
 
@@ -66,8 +69,8 @@ class Sink:
             self.shipper.poke()
 
     def pending(self) -> bool:
-        """Whether anything waits to be sent."""
-        return self.spool.pending()
+        """Whether anything waits to be sent, or may: what forked children left behind is found in sending it."""
+        return self.spool.pending() or self.shipper.watching
 
     def flush(self, timeout_s: float, *, retry: bool = True) -> bool:
         """Send all that waits; True when it was taken in time."""
@@ -88,6 +91,10 @@ class Sink:
                 self.shipper.lost,
             )
         self.spool.close()
+
+    def watch_children(self) -> None:
+        """In the parent of forked workers: send what they leave when they end."""
+        self.shipper.watch()
 
     def after_fork(self) -> None:
         """In a forked child: begin anew, with nothing of the parent's."""

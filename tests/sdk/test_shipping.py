@@ -162,3 +162,21 @@ def test_a_broken_https_server_is_only_a_reason_to_try_again(sink: Sink) -> None
     settings = config.resolve(endpoint=sink.url.replace("http:", "https:"), environ={})
     outcome = Exporter(replace(settings, timeout_s=5)).post(b"")
     assert outcome.verdict is Verdict.RETRY
+
+
+@pytest.mark.parametrize("status", [200, 400, 404, 422])
+def test_a_web_page_is_no_receivers_answer_and_loses_nothing(
+    status: int, shipper: tuple[Spool, Shipper], sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    spool, shipping = shipper
+    sink.say = lambda post: Say(status=status, headers={"content-type": "text/html; charset=utf-8"})
+    fill(spool, 3)
+    assert not shipping.flush(2, retry=False)
+    assert shipping.lost == 0
+    assert spool.pending()
+    assert "web page" in caplog.text
+    sink.taken.clear()
+    sink.say = lambda post: Say()
+    assert shipping.flush(10)
+    assert set(sink.taken.values()) == {1}
+    assert len(sink.taken) == 3

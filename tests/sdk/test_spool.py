@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from spendwatch import segments
 from spendwatch import spool as spools
 from spendwatch.segments import FileSegment
 from spendwatch.spool import Spool
@@ -241,4 +242,23 @@ def test_the_folder_is_the_users_own(tmp_path: Path) -> None:
     spool = Spool(folder, HEAD, LIMIT)
     spool.append(b"x")
     assert files(folder)[0].stat().st_mode & 0o077 == 0
+    spool.close()
+
+
+def test_a_new_file_that_another_process_took_for_a_dead_ones_is_given_up_for_another(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock, removed = segments.fcntl.flock, []
+
+    def late(fd: int, how: int) -> None:
+        # Between the file's creation and its owner's lock, somebody finds it empty and removes it.
+        if not removed:
+            removed.extend(files(tmp_path))
+            removed[0].unlink()
+        lock(fd, how)
+
+    monkeypatch.setattr(segments.fcntl, "flock", late)
+    left_behind(tmp_path, b"one")
+    spool, records = adopted(tmp_path)
+    assert records == [b"one"]
     spool.close()
