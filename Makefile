@@ -1,5 +1,5 @@
 # The commands of the README. Each sets up what it needs: .venv from requirements.lock, nothing else.
-.PHONY: setup demo up test lint bench-outage
+.PHONY: setup demo up test lint bench-overhead bench-wire bench-outage
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -26,3 +26,9 @@ lint: setup
 
 bench-outage: setup
 	@$(BIN)/python -m benches.outage $(ARGS)
+
+bench-overhead: setup
+	@$(BIN)/python -W ignore::DeprecationWarning -m benches.overhead $(ARGS)
+
+bench-wire: setup
+	@$(BIN)/python -m benches.wire

@@ -58,7 +58,10 @@ def instrument(
     from it; without it such streams are recorded with unknown tokens.
     tool_names: keep the names of the tools that replies ask for.
     span_exporter: hand spans to this OpenTelemetry exporter instead of sending them to the endpoint; nothing is then
-    kept on disk. tracer_provider: show each call in the app's own traces as well.
+    kept on disk. tracer_provider: make each call a span of the app's own traces, begun and ended when the call is over
+    and with all its attributes from the start (with http_spans it begins when the call does). If no endpoint is set,
+    neither here nor by SPENDWATCH_ENDPOINT or OTEL_EXPORTER_OTLP_*, that is all: the provider's own pipeline exports,
+    nothing is spooled or sent by spendwatch. With an endpoint, both.
 
     A second call with the same arguments does nothing, with others replaces the first. OTEL_SDK_DISABLED=true turns
     it off. Raises ConfigError for a setting that is wrong; never touches the network.

@@ -121,7 +121,22 @@ _FINGERPRINT_NAMES = tuple(_FINGERPRINT)
 
 def to_attributes(call: LLMCall) -> dict[str, AttributeValue]:
     """The span attributes of a call; what is not known has no attribute. service_name belongs to the resource."""
-    return {**shared_attributes(call), **tag_attributes(call.tags), **own_attributes(call)}
+    return {**_kept_shared(call), **tag_attributes(call.tags), **own_attributes(call)}
+
+
+_kept: dict[object, dict[str, AttributeValue]] = {}
+_MAX_KEPT = 512
+
+
+def _kept_shared(call: LLMCall) -> dict[str, AttributeValue]:
+    """The shared attributes, made once for all calls of one key. Not to be changed."""
+    key = shared_key(call)
+    found = _kept.get(key)
+    if found is None:
+        if len(_kept) >= _MAX_KEPT:
+            _kept.clear()
+        found = _kept[key] = shared_attributes(call)
+    return found
 
 
 def shared_attributes(call: LLMCall) -> dict[str, AttributeValue]:

@@ -5,14 +5,15 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 from pathlib import Path
 
 import httpx
 import pytest
 from opentelemetry import trace
 from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace import Span, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
@@ -72,6 +73,7 @@ def test_importing_and_instrumenting_brings_no_client_and_opens_no_socket(tmp_pa
     before = set(sys.modules)
     assert not {"opentelemetry.sdk", "opentelemetry.proto", "http.client"} & before, before
     spendwatch.instrument()
+    assert not {"opentelemetry.sdk", "opentelemetry.proto", "google.protobuf"} & set(sys.modules)
     assert not {"httpx", "httpx2", "httpcore", "openai", "anthropic", "opentelemetry.sdk.trace"} & set(sys.modules)
     assert threading.active_count() == 1
     """
@@ -189,6 +191,55 @@ def test_a_call_is_shown_in_the_apps_own_traces_whatever_its_sampler_decides(pro
     httpx.post(provider.url + PATH, json=ASK)
     assert spendwatch.flush()
     assert len(ours.get_finished_spans()) == 2
+
+
+class Started(SpanProcessor):
+    """What is known of each span when it starts."""
+
+    def __init__(self) -> None:
+        self.spans: list[dict[str, object]] = []
+
+    def on_start(self, span: Span, parent_context: object = None) -> None:
+        self.spans.append({"name": span.name, **(span.attributes or {})})
+
+
+def test_a_tracer_provider_alone_gets_the_spans_and_nothing_is_spooled(provider: Loopback, tmp_path: Path) -> None:
+    shown, started = InMemorySpanExporter(), Started()
+    app = TracerProvider()
+    app.add_span_processor(started)
+    app.add_span_processor(BatchSpanProcessor(shown))
+    spendwatch.instrument(tracer_provider=app)
+    with app.get_tracer("app").start_as_current_span("work") as work:
+        httpx.post(provider.url + PATH, json=ASK)
+    assert spendwatch.flush()
+    (span, _) = shown.get_finished_spans()
+    assert span.parent is not None
+    assert span.parent.span_id == work.get_span_context().span_id
+    assert started.spans[1] == {"name": span.name, **(span.attributes or {})}
+    assert span.attributes is not None
+    assert span.attributes["gen_ai.usage.input_tokens"] == 1231
+    assert not list(tmp_path.rglob("*.spool"))
+    assert not [thread for thread in threading.enumerate() if thread.name.startswith("spendwatch")]
+    app.shutdown()
+
+
+@pytest.mark.parametrize("how", ["argument", "SPENDWATCH_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT"])
+def test_with_an_endpoint_as_well_both_get_the_call(
+    how: str, provider: Loopback, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown = InMemorySpanExporter()
+    app = TracerProvider()
+    app.add_span_processor(SimpleSpanProcessor(shown))
+    if how == "argument":
+        spendwatch.instrument(tracer_provider=app, endpoint=sink.url)
+    else:
+        monkeypatch.setenv(how, sink.url)
+        spendwatch.instrument(tracer_provider=app)
+    httpx.post(provider.url + PATH, json=ASK)
+    assert spendwatch.flush()
+    (span,) = shown.get_finished_spans()
+    assert span.context is not None
+    assert list(sink.taken) == [f"{span.context.span_id:016x}"]
 
 
 @pytest.mark.parametrize("instrumented", [False, True])
