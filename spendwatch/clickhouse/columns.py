@@ -8,7 +8,8 @@ that are not Nullable. Money goes out as whole pico-dollars, times as whole micr
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal
+from operator import attrgetter
 from typing import Any
 
 from clickhouse_connect.datatypes.base import ClickHouseType
@@ -35,6 +36,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
 _MAX_UINT32 = 2**32 - 1
 _MAX_COST_USD = Decimal(999_999)
+# Round-half-even, with digits to spare for every cost; only its methods are used, never as a thread's context.
+_EXACT = Context(prec=50)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +259,86 @@ def values(priced: PricedCall) -> tuple[Any, ...]:
     )
 
 
+_NO_FINGERPRINT: tuple[Any, ...] = (0, 0, 0, "", 0, None, None, 0, None, [], 0, 0, None)
+_usage_counts = attrgetter(*(field.name for field in fields(TokenUsage)))
+
+
+def first_values(priced: PricedCall) -> tuple[Any, ...]:
+    """values(normalise(priced)) in one step, for the many calls that meet nothing to be merged with."""
+    call = priced.call
+    tags, counts, seen = call.tags, _usage_counts(call.usage), call.fingerprint
+    known = tuple(filter(None, counts))
+    if known and not (min(known) > 0 and max(known) <= _MAX_UINT32):
+        counts = tuple(map(_count, counts))
+    chunk, byok = call.time_to_first_chunk_us, call.is_byok
+    reported, reasons, extra = call.reported_cost, call.finish_reasons, tags.extra
+    reported_pico = _whole_pico(reported)
+    effective = priced.effective_cost
+    if seen is None:
+        prints = _NO_FINGERPRINT
+    else:
+        prints = (
+            _number(seen.system),
+            _number(seen.prefix),
+            _number(seen.last),
+            seen.last_role or "",
+            _number(seen.last_simhash),
+            _count(seen.last_length),
+            seen.last_is_error,
+            _number(seen.last_normalised),
+            _count(seen.messages),
+            [f"{tool.name}:{tool.arguments}:{tool.arguments_simhash}" for tool in seen.tools] if seen.tools else [],
+            _number(seen.response),
+            _number(seen.response_simhash),
+            _count(seen.response_length),
+        )
+    return (
+        call.duration_us if call.duration_us > 0 else 0,
+        None if chunk is None or chunk < 0 else chunk,
+        call.source,
+        call.trace_id,
+        call.span_id,
+        call.parent_span_id or "",
+        call.response_id or "",
+        tags.environment or "",
+        tags.team or "",
+        call.service_name or "",
+        tags.agent or "",
+        tags.feature or "",
+        tags.user or "",
+        call.key_hash or "",
+        call.provider_name,
+        call.serving_provider or "",
+        call.operation_name,
+        call.request_model or "",
+        call.response_model or "",
+        call.server_address or "",
+        _small(call.server_port) or 0,
+        call.service_tier or "",
+        call.wire_format or "",
+        call.status._value_,
+        _small(call.http_status) or 0,
+        call.error_type or "",
+        ",".join(reason.replace(",", " ") for reason in reasons if reason) if reasons else "",
+        call.streamed,
+        *counts,
+        _whole_pico(priced.list_cost),
+        _whole_pico(priced.routed_cost),
+        reported_pico if effective is reported else _whole_pico(effective),
+        _whole_pico(call.upstream_cost),
+        reported_pico,
+        _whole_pico(call.listed_cost),
+        priced.cost_basis._value_,
+        priced.price_version or "",
+        call.price_version or "",
+        byok,
+        *prints,
+        {**call.attributes, **{TAGS_EXTRA_PREFIX + name: value for name, value in extra.items()}}
+        if extra
+        else {**call.attributes},
+    )
+
+
 def read(row: Sequence[Any]) -> StoredCall:
     """The call in one row of a query for SELECT."""
     at = dict(zip(TYPES, row, strict=True))
@@ -372,6 +455,13 @@ def _usd(amount: Decimal | None) -> Decimal | None:
 
 def _pico(amount: Decimal | None) -> int | None:
     return None if amount is None else money.pico(amount)
+
+
+def _whole_pico(amount: Decimal | None) -> int | None:
+    """_pico(_usd(amount)) without a context for each of a call's amounts."""
+    if amount is None or not -_MAX_COST_USD <= amount <= _MAX_COST_USD:
+        return None
+    return int(_EXACT.scaleb(_EXACT.quantize(amount, money.PICO_USD), 12))
 
 
 def _number(text: str | None) -> int:

@@ -8,14 +8,24 @@ repeat their sort key exactly, so the engine itself keeps one of them. Never her
 
 # ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from spendwatch.calls import LLMCall, PricedCall, call_id
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import SELECT, TYPES, StoredCall, micros, normalise, read, values
+from spendwatch.clickhouse.columns import (
+    SELECT,
+    TYPES,
+    StoredCall,
+    first_values,
+    from_micros,
+    micros,
+    normalise,
+    read,
+    values,
+)
 from spendwatch.clickhouse.merge import merge
 
 __all__ = ["insert", "merge"]
@@ -25,8 +35,9 @@ MAX_BLOCK_ROWS = 50_000
 """Bigger blocks cost gigabytes in the engine and bring nothing."""
 _MAX_IDS = 5_000
 """Ids in one lookup: as text they must fit into the 128 KiB that a server takes for one parameter."""
-_SIGHT = timedelta(hours=1)
-"""How far apart in time two observers of one generation may place its start."""
+_HOUR_US = 3_600_000_000
+"""Two observers of one generation may place its start this far apart, in microseconds."""
+_STARTED_AT = list(TYPES).index("started_at")
 
 Identity = tuple[str, ...]
 Row = tuple[Any, ...]
@@ -38,15 +49,26 @@ def insert(ch: Connection, calls: Sequence[PricedCall], *, received_at: datetime
     Each block lies within one month, so that it is stored whole or not at all. Raises StoreError; then sending the same
     calls again is safe and leaves the totals exact.
     """
-    new = _merged_by_identity(normalise(call) for call in calls)
-    standing = _standing(ch, new)
-    rows: list[Row] = []
-    for key, call in new.items():
-        if key in standing:
-            rows += replacement(standing[key], call, received_at=received_at)
-        else:
-            rows.append(_first(call, received_at))
-    write(ch, rows)
+    new = _merged_by_identity(calls)
+    arrived = micros(received_at) // 1000
+    rows = {
+        key: (
+            call_id(call.call),
+            call.revision,
+            0,
+            micros(call.call.started_at),
+            arrived,
+            call.call.tags.project or "",
+            call.call.tags.session or "",
+            *first_values(call),
+        )
+        for key, call in new.items()
+    }
+    changed: list[Row] = []
+    for key, stored in _standing(ch, new, rows).items():
+        del rows[key]
+        changed += replacement(stored, normalise(new[key]), received_at=received_at)
+    write(ch, [*rows.values(), *changed])
 
 
 def identity(call: LLMCall) -> Identity:
@@ -104,13 +126,9 @@ def _merged_by_identity(calls: Iterable[PricedCall]) -> dict[Identity, PricedCal
     out: dict[Identity, PricedCall] = {}
     for call in calls:
         key = identity(call.call)
-        out[key] = merge(out[key], call) if key in out else call
+        other = out.get(key)
+        out[key] = call if other is None else merge(normalise(other), normalise(call))
     return out
-
-
-def _first(call: PricedCall, received_at: datetime) -> Row:
-    """The row of a call that has none yet."""
-    return _row(call, call.call.tags.project or "", call.revision, received_at)
 
 
 def _row(call: PricedCall, project: str, revision: int, received_at: datetime, *, is_deleted: bool = False) -> Row:
@@ -126,15 +144,21 @@ def _row(call: PricedCall, project: str, revision: int, received_at: datetime, *
     )
 
 
-def _standing(ch: Connection, calls: dict[Identity, PricedCall]) -> dict[Identity, StoredCall]:
+def _standing(
+    ch: Connection, calls: Mapping[Identity, PricedCall], rows: Mapping[Identity, Row]
+) -> dict[Identity, StoredCall]:
     """The rows that stand for these calls already, by identity. One query for a batch in which all calls are new."""
-    wanted = [call.call for call in calls.values() if call.call.response_id]
+    wanted = [rows[key] for key, call in calls.items() if call.call.response_id]
     out: dict[Identity, StoredCall] = {}
     for start in range(0, len(wanted), _MAX_IDS):
         part = wanted[start : start + _MAX_IDS]
-        hours = {hour_of(call.started_at + shift) for call in part for shift in (-_SIGHT, timedelta(0), _SIGHT)}
-        for stored in find(ch, [call_id(call) for call in part], hours):
-            out[identity(stored.call)] = stored
+        own = {row[_STARTED_AT] // _HOUR_US for row in part}
+        hours = {hour + shift for hour in own for shift in (-1, 0, 1)}
+        for stored in find(ch, [row[0] for row in part], [from_micros(hour * _HOUR_US) for hour in hours]):
+            key = identity(stored.call)
+            # A row whose id collides with that of a call here is another call's.
+            if key in calls:
+                out[key] = stored
     return out
 
 
@@ -169,11 +193,18 @@ def find(ch: Connection, ids: Sequence[int], hours: Iterable[datetime] | None = 
 
 
 def _blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    started_at = list(TYPES).index("started_at")
-    months: dict[tuple[int, int], list[Row]] = {}
+    hours: dict[int, list[Row]] = {}
     for found in rows:
-        time = datetime.fromtimestamp(found[started_at] // 1_000_000, UTC)
-        months.setdefault((time.year, time.month), []).append(found)
+        hour = found[_STARTED_AT] // _HOUR_US
+        known = hours.get(hour)
+        if known is None:
+            hours[hour] = [found]
+        else:
+            known.append(found)
+    months: dict[tuple[int, int], list[Row]] = {}
+    for hour, some in hours.items():
+        time = from_micros(hour * _HOUR_US)
+        months.setdefault((time.year, time.month), []).extend(some)
     for month in sorted(months):
         block = months[month]
         for start in range(0, len(block), MAX_BLOCK_ROWS):

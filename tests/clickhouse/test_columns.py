@@ -1,8 +1,9 @@
 """A call comes back from ClickHouse as it went in."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from datetime import timedelta, timezone
 from decimal import Decimal
+from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 from spendwatch.calls import CostBasis, Fingerprint, PricedCall, Tags, TokenUsage, ToolFingerprint, call_id
 from spendwatch.clickhouse import queries, rows
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import normalise
+from spendwatch.clickhouse.columns import first_values, normalise, values
 from tests.clickhouse.builders import NOON, RECEIVED, a_call, priced_calls
 
 
@@ -89,3 +90,40 @@ def test_any_call_reads_back_as_it_was_normalised(clickhouse: Connection, sent: 
     assert {rows.identity(call.call): call.priced() for call in read} == {
         rows.identity(call.call): normalise(call) for call in sent
     }
+
+
+_odd_number = st.none() | st.sampled_from([-5, 0, 1, 443, 2**16, 2**32 - 1, 2**32])
+_odd_text = st.none() | st.sampled_from(["", "a", "zz", "f" * 16, "f" * 17, " 1f"])
+_odd_cost = st.none() | st.decimals(-(10**7), 10**7, places=15)
+
+
+@given(
+    sent=priced_calls,
+    usage=st.builds(TokenUsage, **{field.name: _odd_number for field in fields(TokenUsage)}),
+    fingerprint=st.none()
+    | st.builds(
+        Fingerprint,
+        system=_odd_text,
+        last=_odd_text,
+        last_role=_odd_text,
+        last_length=_odd_number,
+        messages=_odd_number,
+    ),
+    facts=st.fixed_dictionaries(
+        dict.fromkeys(("server_port", "http_status", "time_to_first_chunk_us"), _odd_number)
+        | dict.fromkeys(("response_id", "error_type", "key_hash"), _odd_text)
+        | dict.fromkeys(("reported_cost", "listed_cost", "upstream_cost"), _odd_cost)
+        | {"finish_reasons": st.lists(st.sampled_from(["stop", "a,b", ""])).map(tuple)}
+    ),
+    costs=st.fixed_dictionaries(dict.fromkeys(("list_cost", "routed_cost", "effective_cost"), _odd_cost)),
+)
+def test_a_rows_values_are_those_of_the_normalised_call(
+    sent: PricedCall,
+    usage: TokenUsage,
+    fingerprint: Fingerprint | None,
+    facts: dict[str, Any],
+    costs: dict[str, Decimal | None],
+) -> None:
+    assert first_values(sent) == values(normalise(sent))
+    odd = replace(sent, call=replace(sent.call, usage=usage, fingerprint=fingerprint, **facts), **costs)
+    assert first_values(odd) == values(normalise(odd))
