@@ -10,6 +10,7 @@ import functools
 from asyncio import IncompleteReadError
 from collections.abc import Callable
 from operator import attrgetter
+from types import MemberDescriptorType
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -226,7 +227,8 @@ def body(base: Any) -> Any:
     for name, value in vars(base).items():
         if callable(value) and name not in left and not name.startswith("__"):
             setattr(PassingReader, name, _handed_on(value, name))
-        elif isinstance(value, property):
+        elif not name.startswith("__") and not callable(value) and not isinstance(value, MemberDescriptorType):
+            # A property, or what older versions have as the class's default.
             setattr(PassingReader, name, property(attrgetter(f"_spendwatch_inner.{name}")))
     return PassingReader
 

@@ -24,7 +24,7 @@ live: set["Exchange"] = set()
 inside: ContextVar[bool] = ContextVar("spendwatch_inside", default=False)
 """Whether an outer hook is already watching the request that is being sent here."""
 
-_HOLD = 16 * 1024
+HOLD = 16 * 1024
 """So many bytes of a body wait at most before they are read."""
 
 _PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
@@ -36,7 +36,6 @@ class Exchange:
     __slots__ = (
         "_decoder",
         "_first_ns",
-        "_held",
         "_held_bytes",
         "_host",
         "_key_hash",
@@ -45,6 +44,7 @@ class Exchange:
         "_recorder",
         "_status",
         "begun",
+        "held",
         "http_span",
         "question",
     )
@@ -57,8 +57,9 @@ class Exchange:
         self._key_hash = recorders.key_hash(request.headers)
         self._decoder: Decoder | None = None
         self._first_ns: int | None = None
-        self._held: list[bytes] = []
-        """Pieces of the body that the reader hasn't seen yet: it reads many at once for less."""
+        self.held: list[bytes] = []
+        """Pieces of the body that the reader hasn't seen yet: it reads many at once for less. A stream may put some
+        here itself instead of calling feed(), and after at most HOLD bytes read_held(); but the first it must feed."""
         self._held_bytes = 0
         self._status: int | None = None
         self.http_span = http_span
@@ -87,18 +88,22 @@ class Exchange:
             if not data:
                 return
             self._first_ns = time.perf_counter_ns()
-        self._held.append(data)
+        self.held.append(data)
         self._held_bytes += len(data)
-        if self._held_bytes >= _HOLD:
-            self._read_held()
+        if self._held_bytes >= HOLD:
+            self.read_held()
+
+    def read_held(self) -> int:
+        """Show the reader what was held back. How many bytes may be held now."""
+        held, self._held_bytes = self.held, 0
+        data = held[0] if len(held) == 1 else b"".join(held)
+        held.clear()
+        if data and self in live:
+            self._read(data)
+        return HOLD
 
     @shielded("reading a reply")
-    def _read_held(self) -> None:
-        """Show the reader what was held back."""
-        held, self._held, self._held_bytes = self._held, [], 0
-        if self not in live or not held:
-            return
-        data = held[0] if len(held) == 1 else b"".join(held)
+    def _read(self, data: bytes) -> None:
         if self._decoder is None:
             self._reader.feed(data)
         else:
@@ -111,8 +116,8 @@ class Exchange:
         if self not in live:
             return
         ended = time.perf_counter_ns()
-        if self._held:
-            self._read_held()
+        if self.held:
+            self.read_held()
         try:
             live.remove(self)
         except KeyError:

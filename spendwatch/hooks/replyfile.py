@@ -239,8 +239,9 @@ class _Chunked(_Passing):
 
 def watch(response: Any, exchange: Exchange) -> None:
     """Let the body of an http.client response, of which nothing but the head has been read, pass by the exchange."""
-    if response.fp is None:
-        exchange.end(complete=True)
+    if getattr(response, "fp", None) is None:
+        # A test's double of one (vcrpy's, for one), which plays back what it keeps elsewhere.
+        exchange.drop()
     elif response.chunked:
         response.fp = _Chunked(response.fp, exchange)
     elif response.length == 0:

@@ -8,7 +8,7 @@ or when nobody holds the stream any more.
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
-from spendwatch.hooks.exchange import Exchange
+from spendwatch.hooks.exchange import HOLD, Exchange
 from spendwatch.hooks.usage import Without
 
 
@@ -39,10 +39,16 @@ class PassingSync(_Passing):
 
     def __iter__(self) -> Iterator[bytes]:
         exchange = self._exchange
-        feed, without = exchange.feed, self._without
+        feed, hold, read_on, without = exchange.feed, exchange.held.append, exchange.read_held, self._without
+        room = 0
         try:
             for chunk in self._stream:
-                feed(chunk)
+                room -= len(chunk)
+                if room > 0:
+                    hold(chunk)
+                else:
+                    feed(chunk)
+                    room = read_on() if chunk else 0
                 if without is None:
                     yield chunk
                 elif passed := without.feed(chunk):
@@ -68,11 +74,17 @@ class PassingAsync(_Passing):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         exchange = self._exchange
-        feed, without = exchange.feed, self._without
+        feed, hold, read_on, without = exchange.feed, exchange.held.append, exchange.read_held, self._without
+        room = 0
         inner = self._stream.__aiter__()
         try:
             async for chunk in inner:
-                feed(chunk)
+                room -= len(chunk)
+                if room > 0:
+                    hold(chunk)
+                else:
+                    feed(chunk)
+                    room = read_on() if chunk else 0
                 if without is None:
                     yield chunk
                 elif passed := without.feed(chunk):
