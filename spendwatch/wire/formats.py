@@ -9,13 +9,24 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from spendwatch.wire import providers
+from spendwatch.wire.aleph_alpha import AlephAlphaReader
 from spendwatch.wire.anthropic_complete import CompleteReader
 from spendwatch.wire.anthropic_messages import MessagesReader
+from spendwatch.wire.bedrock_converse import ConverseReader
+from spendwatch.wire.bedrock_invoke import InvokeReader
 from spendwatch.wire.cohere_chat import CohereChatReader
 from spendwatch.wire.cohere_embed import CohereEmbedReader
+from spendwatch.wire.cohere_v1 import CohereGenerateReader, CohereV1ChatReader
+from spendwatch.wire.dashscope import DashScopeReader
+from spendwatch.wire.deepgram import DeepgramListenReader, DeepgramSpeakReader
+from spendwatch.wire.gemini_embed import GeminiEmbedReader, GeminiPredictReader, GeminiVideoReader
 from spendwatch.wire.gemini_generate import GenerateReader
+from spendwatch.wire.gemini_interactions import InteractionsReader
+from spendwatch.wire.huggingface import InferenceReader
+from spendwatch.wire.lmstudio import LMStudioReader
 from spendwatch.wire.not_inference import BatchReader, CountTokensReader
 from spendwatch.wire.ollama import OllamaChatReader, OllamaEmbedReader, OllamaGenerateReader
+from spendwatch.wire.openai_assistants import AssistantsRunReader
 from spendwatch.wire.openai_chat import ChatReader, CompletionsReader
 from spendwatch.wire.openai_embeddings import EmbeddingsReader
 from spendwatch.wire.openai_images import ImagesReader
@@ -24,8 +35,11 @@ from spendwatch.wire.openai_responses import ResponsesReader
 from spendwatch.wire.openai_speech import SpeechReader
 from spendwatch.wire.openai_transcription import TranscriptionReader
 from spendwatch.wire.reader import Reader, WireFormat
+from spendwatch.wire.replicate import ReplicateReader
 from spendwatch.wire.reply import Request
 from spendwatch.wire.rerank import RerankReader
+from spendwatch.wire.video import VideoReader
+from spendwatch.wire.watsonx import WatsonxReader
 
 _LOOK = 64 * 1024
 
@@ -46,6 +60,9 @@ class Kind:
     within: str = ""
 
 
+_OPENAI = ("openai", "azure.ai.openai")
+_VIDEOS = (*_OPENAI, "x_ai", providers.OPENROUTER)
+
 # The last part of the path -> the formats that may stand there, the more particular one first.
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "completions": (
@@ -54,10 +71,19 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     ),
     "chat": (
         Kind(ChatReader, "/v1/chat", hosts=("writer",)),
+        Kind(CohereV1ChatReader, "/v1/chat", hosts=("cohere",)),
+        Kind(ChatReader, "/text/chat", (b'"messages"', b'"model_id"'), within="/ml/"),
+        Kind(LMStudioReader, "/api/v1/chat", (b'"input"', b'"model"')),
         Kind(CohereChatReader, "/v2/chat", (b'"messages"', b'"model"')),
         Kind(OllamaChatReader, "/api/chat", (b'"messages"', b'"model"')),
     ),
-    "generate": (Kind(OllamaGenerateReader, "/api/generate", (b'"prompt"', b'"model"')),),
+    "chat_stream": (Kind(ChatReader, "/text/chat_stream", (b'"messages"', b'"model_id"'), within="/ml/"),),
+    "generate": (
+        Kind(OllamaGenerateReader, "/api/generate", (b'"prompt"', b'"model"')),
+        Kind(CohereGenerateReader, "/v1/generate", hosts=("cohere",)),
+        Kind(InferenceReader, "/generate", (b'"inputs"', b'"parameters"')),
+    ),
+    "generate_stream": (Kind(InferenceReader, "/generate_stream", (b'"inputs"', b'"parameters"')),),
     "embed": (
         Kind(OllamaEmbedReader, "/api/embed", (b'"input"', b'"model"')),
         Kind(CohereEmbedReader, "/v1/embed", (b'"texts"', b'"model"')),
@@ -71,7 +97,10 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     ),
     "rerank": (Kind(RerankReader, "/rerank", (b'"query"', b'"documents"')),),
     "images": (Kind(ImagesReader, "/images", hosts=(providers.OPENROUTER,)),),
-    "generations": (Kind(ImagesReader, "/images/generations", (b'"prompt"', b'"model"')),),
+    "generations": (
+        Kind(ImagesReader, "/images/generations", (b'"prompt"', b'"model"')),
+        Kind(VideoReader, "/videos/generations", hosts=_VIDEOS),
+    ),
     "edits": (Kind(ImagesReader, "/images/edits", (b"prompt", b"model")),),
     "transcriptions": (Kind(TranscriptionReader, "/audio/transcriptions", (b"file",)),),
     "translations": (Kind(TranscriptionReader, "/audio/translations", (b"file",)),),
@@ -85,7 +114,37 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "streamGenerateContent": (Kind(GenerateReader, ":streamGenerateContent", (b'"contents"',), within="/models/"),),
     "countTokens": (Kind(CountTokensReader, ":countTokens", (b'"contents"',), within="/models/"),),
     "batchGenerateContent": (Kind(BatchReader, ":batchGenerateContent", (b'"batch"',), within="/models/"),),
-    "complete": (Kind(CompleteReader, "/v1/complete", (b'"prompt"', b'"max_tokens_to_sample"')),),
+    "embedContent": (Kind(GeminiEmbedReader, ":embedContent", (b'"content"',), within="/models/"),),
+    "batchEmbedContents": (Kind(GeminiEmbedReader, ":batchEmbedContents", (b'"requests"',), within="/models/"),),
+    "predict": (Kind(GeminiPredictReader, ":predict", (b'"instances"',), within="/models/"),),
+    "predictLongRunning": (Kind(GeminiVideoReader, ":predictLongRunning", (b'"instances"',), within="/models/"),),
+    "interactions": (Kind(InteractionsReader, "/interactions", (b'"input"', b'"model"')),),
+    "complete": (
+        Kind(CompleteReader, "/v1/complete", (b'"prompt"', b'"max_tokens_to_sample"')),
+        Kind(AlephAlphaReader, "/complete", (b'"prompt"', b'"maximum_tokens"', b'"model"')),
+    ),
+    "converse": (Kind(ConverseReader, "/converse", (b'"messages"',), within="/model/"),),
+    "converse-stream": (Kind(ConverseReader, "/converse-stream", (b'"messages"',), within="/model/"),),
+    "invoke": (Kind(InvokeReader, "/invoke", (b'"anthropic_version"',), "x-amz-date", within="/model/"),),
+    "invoke-with-response-stream": (Kind(InvokeReader, "/invoke-with-response-stream", within="/model/"),),
+    "count-tokens": (Kind(CountTokensReader, "/count-tokens", (b'"input"',), within="/model/"),),
+    "generation": (
+        Kind(DashScopeReader, "/generation", (b'"input"', b'"model"'), within="/services/aigc/"),
+        Kind(WatsonxReader, "/text/generation", (b'"input"', b'"model_id"'), within="/ml/"),
+    ),
+    "generation_stream": (Kind(WatsonxReader, "/text/generation_stream", (b'"input"', b'"model_id"'), within="/ml/"),),
+    "text": (Kind(WatsonxReader, "/generation/text", (b'"input"', b'"model_id"'), within="/ml/"),),
+    "text_stream": (Kind(WatsonxReader, "/generation/text_stream", (b'"input"', b'"model_id"'), within="/ml/"),),
+    "text-embedding": (Kind(DashScopeReader, "/text-embedding", (b'"input"', b'"model"'), within="/services/"),),
+    "multimodal-embedding": (
+        Kind(DashScopeReader, "/multimodal-embedding", (b'"input"', b'"model"'), within="/services/"),
+    ),
+    "listen": (Kind(DeepgramListenReader, "/v1/listen", hosts=("deepgram",)),),
+    "speak": (Kind(DeepgramSpeakReader, "/v1/speak", hosts=("deepgram",)),),
+    "predictions": (Kind(ReplicateReader, "/predictions", hosts=("replicate",)),),
+    "runs": (Kind(AssistantsRunReader, "/runs", hosts=_OPENAI, within="/threads"),),
+    "submit_tool_outputs": (Kind(AssistantsRunReader, "/submit_tool_outputs", hosts=_OPENAI, within="/runs/"),),
+    "videos": (Kind(VideoReader, "/videos", hosts=_VIDEOS),),
     "count_tokens": (Kind(CountTokensReader, "/messages/count_tokens", (b'"messages"',)),),
     "input_tokens": (Kind(CountTokensReader, "/responses/input_tokens", (b'"input"',)),),
     "batches": (
@@ -93,6 +152,17 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
         Kind(BatchReader, "/v1/batches", (b'"input_file_id"',)),
     ),
 }
+
+# The part before the last one, which is the id of something already begun -> the formats that may stand there.
+_BEGUN: dict[str, tuple[Kind, ...]] = {
+    "runs": (Kind(AssistantsRunReader, "", hosts=_OPENAI, within="/threads/"),),
+    "predictions": (Kind(ReplicateReader, "", hosts=("replicate",)),),
+    "videos": (Kind(VideoReader, "", hosts=_VIDEOS),),
+}
+
+# Hosts where every POST is an inference, whatever the path.
+_INFERENCE_HOSTS = ("api-inference.huggingface.co", "router.huggingface.co", ".endpoints.huggingface.cloud")
+_INFERENCE = (Kind(InferenceReader, ""),)
 
 
 def recognise(request: Request, hosts: Mapping[str, str | None]) -> WireFormat | None:
@@ -104,8 +174,8 @@ def recognise(request: Request, hosts: Mapping[str, str | None]) -> WireFormat |
     query = path.find("?")
     if query >= 0:
         path = path[:query]
-    kinds = _KINDS.get(path[max(path.rfind("/"), path.rfind(":")) + 1 :])
-    if kinds is None or request.method != "POST":
+    kinds = _kinds(request, path)
+    if not kinds:
         return None
     provider: str | None = None
     if hosts:
@@ -125,10 +195,27 @@ def recognise(request: Request, hosts: Mapping[str, str | None]) -> WireFormat |
     return None
 
 
+def _kinds(request: Request, path: str) -> tuple[Kind, ...]:
+    """The formats that may stand at this path."""
+    last = path.rfind("/")
+    if request.method == "POST":
+        kinds = _KINDS.get(path[max(last, path.rfind(":")) + 1 :], ())
+        if request.host.endswith(_INFERENCE_HOSTS):
+            return kinds + _INFERENCE
+        if kinds:
+            return kinds
+    elif request.method != "GET":
+        return ()
+    return _BEGUN.get(path[path.rfind("/", 0, max(last, 0)) + 1 : max(last, 0)], ())
+
+
 def _has_shape(body: bytes | None, kind: Kind) -> bool:
     """Whether a body looks like the format's; one that can't be seen counts as such on a telling path."""
     if body is None:
         return kind.path.count("/") > 1
     if len(body) <= 2 * _LOOK:
-        return all(mark in body for mark in kind.marks)
+        for mark in kind.marks:  # noqa: SIM110  # all() of a generator takes three times as long
+            if mark not in body:
+                return False
+        return True
     return all(body.find(mark, 0, _LOOK) >= 0 or body.find(mark, len(body) - _LOOK) >= 0 for mark in kind.marks)

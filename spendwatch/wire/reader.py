@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from spendwatch import money
 from spendwatch.calls import NOTHING, Fingerprint
@@ -33,6 +33,14 @@ _STARTS = (*_SSE_STARTS[:-1], _BOM)
 
 
 _LooseReply = loose(Reply)
+
+
+class Splitting(Protocol):
+    """What cuts the bytes of a stream into events (name, data)."""
+
+    def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]: ...
+
+    def close(self) -> list[tuple[bytes, bytes]]: ...
 
 
 class Framing(Enum):
@@ -86,7 +94,7 @@ class Reader:
         self.said: ReplyPrint | None = fingerprints.reply() if fingerprints is not None else None
 
         self._leading = b""
-        self._splitter: Splitter | LineSplitter | None = None
+        self._splitter: Splitting | None = None
         self._document = Clipped(MAX_DOCUMENT)
         self._size = 0
         self.read_request()

@@ -36,7 +36,7 @@ def test_every_recorded_exchange_is_read_as_expected_in_any_split(case: dict[str
 
 
 def test_the_corpus_is_whole() -> None:
-    assert len(CASES) == 477
+    assert len(CASES) == 584
     providers = {case["provider"] for case in CASES if case["wire_format"] == "openai.chat"}
     assert len(providers) >= 30
 
