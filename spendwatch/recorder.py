@@ -11,6 +11,8 @@ import random
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from types import ModuleType
 from typing import Any, Protocol
 
 from opentelemetry import context, trace
@@ -114,6 +116,13 @@ class Recorder:
         self.fingerprints = fingerprints
         self._book = prices.packaged()
 
+    @cached_property
+    def _spans(self) -> ModuleType:
+        """What makes spans of the app's; it needs OpenTelemetry's SDK, which an app without one shall not load."""
+        from spendwatch import spans
+
+        return spans
+
     def begin(self, *, on_app_traces: bool = False) -> Begun:
         """A request to an LLM is about to leave: take the time, the tags, and a place in the current trace.
 
@@ -129,9 +138,7 @@ class Recorder:
             tagging.current(self.settings.tags),
         )
         if on_app_traces:
-            from spendwatch import spans
-
-            begun.app_span = spans.start(provider or trace.get_tracer_provider(), now)
+            begun.app_span = self._spans.start(provider or trace.get_tracer_provider(), now)
             begun.adopt(begun.app_span)
         return begun
 
@@ -211,18 +218,14 @@ class Recorder:
         """Give the call its ids, and it to whoever is to have it. The sink has it before the app's pipeline."""
         app_span, fresh = begun.app_span, False
         if app_span is None and self.tracer_provider is not None and begun.context is not None:
-            from spendwatch import spans
-
-            app_span, fresh = spans.whole(self.tracer_provider, begun.context, begun.started_ns, call), True
+            app_span, fresh = self._spans.whole(self.tracer_provider, begun.context, begun.started_ns, call), True
             begun.adopt(app_span)
         trace_id, span_id = begun.ids()
         call.trace_id, call.span_id = f"{trace_id:032x}", f"{span_id:016x}"
         call.__class__ = LLMCall
         self.sink.take(call)
         if app_span is not None:
-            from spendwatch import spans
-
-            (spans.close if fresh else spans.end)(app_span, call)
+            (self._spans.close if fresh else self._spans.end)(app_span, call)
 
     def drop(self, begun: Begun) -> None:
         """The exchange turned out to be no call of an LLM."""

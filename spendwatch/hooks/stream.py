@@ -8,7 +8,7 @@ or when nobody holds the stream any more.
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
-from spendwatch.hooks.exchange import HOLD, Exchange
+from spendwatch.hooks.exchange import Exchange
 from spendwatch.hooks.usage import Without
 
 

@@ -97,9 +97,10 @@ def from_reply(
     """A name for a host of no table, by what its reply shows: response headers, its id, its system_fingerprint."""
     if "x-generation-id" in headers or (response_id or "").startswith("gen-"):
         return OPENROUTER
-    if any(name.startswith("x-litellm-") for name in headers):
+    names = "\n".join(("", *headers))
+    if "\nx-litellm-" in names:
         return "litellm"
-    if any(name.startswith("x-portkey-") for name in headers):
+    if "\nx-portkey-" in names:
         return "portkey"
     if fingerprint == "fp_ollama" or port == 11434:
         return "ollama"
