@@ -23,7 +23,7 @@ from spendwatch.clickhouse.store.errors import (
     from_engine,
     refusal,
 )
-from spendwatch.clickhouse.store.statement import first_words, outside_name, quote
+from spendwatch.clickhouse.store.statement import first_words, is_own_backup, outside_name, quote
 
 IDLE_CONNECTIONS = 64
 
@@ -189,11 +189,16 @@ class Engine:
             if statements > 1:
                 raise refusal(SYNTAX_ERROR, "Syntax error (Multi-statements are not allowed): expected one statement.")
             raise _syntax_error(link, sql)
+        if kind == "CONTROL" and is_own_backup(sql, self.database):
+            if get or link.readonly:  # the engine itself would let a read-only user write a backup
+                raise refusal(READONLY, "Cannot execute query in readonly mode. Use method POST to change something.")
+            return kind
         if kind == "MUTATING_GLOBAL" or (kind == "CONTROL" and (not words or words[0] not in _CONTROL)):
             raise refusal(
                 ACCESS_DENIED,
                 "Not enough privileges. The embedded store runs no statement that reaches beyond its database: "
-                "no files, users, functions or backups. Use a ClickHouse server for it.",
+                "no files, users or functions, and of backups only those of `manage.py store`. Use a ClickHouse server "
+                "for it.",
             )
         outside = outside_name(sql.encode())
         if outside is not None:

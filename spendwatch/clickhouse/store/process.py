@@ -95,9 +95,11 @@ def write_config(folder: Path, *, database: str, memory_bytes: int, fsync: bool)
         "memory_bytes": str(memory_bytes),
         "fsync": str(int(fsync)),
         "folder": escape(str(folder)),
+        "backups": escape(str(folder.parent / "backups")),
     }
     try:
         folder.mkdir(mode=0o700, exist_ok=True)
+        (folder.parent / "backups").mkdir(mode=0o700, exist_ok=True)
         for name in ("config.xml", "users.xml"):
             template = Template(files(__package__).joinpath(name).read_text())
             (folder / name).write_text(template.substitute(values))

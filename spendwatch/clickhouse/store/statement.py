@@ -160,6 +160,19 @@ def outside_name(sql: bytes) -> str | None:
     return None
 
 
+_BACKUP = re.compile(
+    r"(?:BACKUP DATABASE `(?P<saved>\w+)` TO|RESTORE DATABASE `(?P<restored>\w+)` FROM)"
+    r" Disk\('backups', '[\w-]+\.tar'\)"
+    r"(?: SETTINGS base_backup = Disk\('backups', '[\w-]+\.tar'\))?(?: ASYNC)?"
+)
+
+
+def is_own_backup(sql: str, database: str) -> bool:
+    """Whether a statement is a BACKUP or RESTORE of the whole database in the one form the store lets in."""
+    found = _BACKUP.fullmatch(sql.strip())
+    return found is not None and (found["saved"] or found["restored"]) == database
+
+
 _KILL_ID = re.compile(r"\bquery_id\s*=\s*'((?:[^'\\]|\\.|'')*)'", re.IGNORECASE)
 
 
