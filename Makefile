@@ -1,5 +1,5 @@
 # The commands of the README. Each sets up what it needs: .venv from requirements.lock, nothing else.
-.PHONY: setup demo up test lint bench-overhead bench-wire bench-outage
+.PHONY: setup demo up test lint bench-overhead bench-wire bench-outage bench-ingest
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -32,3 +32,6 @@ bench-overhead: setup
 
 bench-wire: setup
 	@$(BIN)/python -m benches.wire
+
+bench-ingest: setup
+	@$(BIN)/python -W ignore::DeprecationWarning -m benches.ingest

@@ -1,0 +1,366 @@
+"""OTLP bytes -> committed row: what one span costs the collector, against the real store.
+
+The collector is a process of its own, as in production, and so is the store; this one sends the bytes that the SDK
+sends, each span with ids of its own. CPU is the collector's alone. Besides throughput flat out there is a pace: 9,600
+spans a second, the time from when a request was due to its 200. What was acknowledged is counted again in ClickHouse.
+
+The reference is the least that could do: protobuf's own decoder on the same bytes and an insert of rows that are ready
+made, without dialects, prices, identity or merging. `ratio_to_reference` is what to compare between machines.
+"""
+
+import gc
+import hashlib
+import http.client
+import json
+import os
+import queue
+import secrets
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from spendwatch import otlp
+from spendwatch.calls import CostBasis, Fingerprint, LLMCall, PricedCall, Tags, TokenUsage
+from tests.fixtures.store import RunningStore, start_store
+
+SPANS = int(os.environ.get("SPANS", "65536"))
+PACE = 9_600
+PACE_S = int(os.environ.get("PACE_S", "10"))
+MODELS = ("openai/gpt-4o-mini", "anthropic/claude-sonnet-4.5", "google/gemini-2.5-flash", "openai/gpt-4o")
+TICK = os.sysconf("SC_CLK_TCK")
+
+
+def a_call(number: int, now: datetime) -> LLMCall:
+    """A streamed call through OpenRouter, as the SDK records it: reported cost, cache, prints, tags."""
+    model = MODELS[number % 4]
+    return LLMCall(
+        trace_id=secrets.token_hex(16),
+        span_id=secrets.token_hex(8),
+        parent_span_id=secrets.token_hex(8),
+        started_at=now - timedelta(milliseconds=number % 60_000),
+        duration_us=1_500_000 + number,
+        time_to_first_chunk_us=230_000 + number,
+        provider_name="openrouter",
+        serving_provider=("OpenAI", "Anthropic", "Google", "Azure")[number % 4],
+        request_model=model,
+        response_model=model,
+        response_id=f"gen-1763769600-{secrets.token_hex(8)}",
+        server_address="openrouter.ai",
+        server_port=443,
+        usage=TokenUsage(
+            input_tokens=3_000 + number % 1_000,
+            output_tokens=200 + number % 500,
+            total_tokens=3_200 + number % 1_500,
+            cache_read_input_tokens=number % 900,
+            reasoning_output_tokens=number % 100,
+        ),
+        reported_cost=Decimal("0.00213") + Decimal(number) / 10**9,
+        upstream_cost=Decimal("0.00213") + Decimal(number) / 10**9,
+        cost_basis=CostBasis.REPORTED,
+        is_byok=False,
+        http_status=200,
+        finish_reasons=("stop",),
+        streamed=True,
+        tags=Tags(
+            team="search", agent=f"agent-{number % 20}", session=f"s-{number % 500}", user=f"u-{number % 300}",
+            environment="production",
+        ),
+        key_hash="a" * 64,
+        wire_format="openai_chat",
+        fingerprint=Fingerprint(
+            system=f"{number % 50 + 1:016x}", prefix=secrets.token_hex(8), last=secrets.token_hex(8), last_role="user",
+            last_simhash=secrets.token_hex(8), last_length=100 + number % 300, last_is_error=False,
+            last_normalised=secrets.token_hex(8), messages=3 + number % 20, response=secrets.token_hex(8),
+            response_simhash=secrets.token_hex(8), response_length=300 + number % 1_000,
+        ),
+    )  # fmt: skip
+
+
+class Request:
+    """A body of so many spans that is new each time it is taken."""
+
+    def __init__(self, spans: int, lane: int) -> None:
+        now = datetime.now(UTC)
+        self.calls = [a_call(number, now) for number in range(spans)]
+        self.spans = spans
+        self._body = bytearray(otlp.body(otlp.head({"service.name": "checkout"}), [otlp.record(c) for c in self.calls]))
+        self._next = lane << 40
+        self._places = []
+        at = 0
+        for call in self.calls:
+            trace = self._body.index(bytes.fromhex(call.trace_id), at)
+            span = self._body.index(bytes.fromhex(call.span_id), trace)
+            at = self._body.index(str(call.response_id).encode(), span)
+            self._places.append((trace, span, at + 15))
+
+    def take(self) -> bytes:
+        """The body with the next ids."""
+        for trace, span, response in self._places:
+            self._next += 1
+            struct.pack_into(">Q", self._body, trace, self._next)
+            struct.pack_into(">Q", self._body, span, self._next)
+            self._body[response : response + 16] = b"%016x" % self._next
+        return bytes(self._body)
+
+
+@dataclass
+class Collector:
+    """The process under test."""
+
+    process: "subprocess.Popen[bytes]"
+    port: int
+    token: str
+
+    def cpu_s(self) -> float:
+        """Seconds of CPU so far, in user and system mode."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / TICK
+
+    def peak_mib(self) -> float:
+        """The largest resident size so far."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+@dataclass
+class Sent:
+    """What the senders of one case saw."""
+
+    acked: int = 0
+    refused: int = 0
+    latencies_s: list[float] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+
+def send(collector: Collector, connection: http.client.HTTPConnection, body: bytes, spans: int, sent: Sent) -> None:
+    """One request; counted only when all of it was acknowledged."""
+    headers = {"content-type": "application/x-protobuf", "authorization": f"Bearer {collector.token}"}
+    connection.request("POST", "/v1/traces", body, headers)
+    answer = connection.getresponse()
+    said = answer.read()
+    good = answer.status == 200 and not said
+    with sent.lock:
+        if not good and not sent.refused:
+            sys.stderr.write(f"refused: {answer.status} {said[:300]!r}\n")
+        sent.acked += spans if good else 0
+        sent.refused += 0 if good else spans
+
+
+def flat_out(collector: Collector, *, spans: int, connections: int, total: int, lane: int) -> dict[str, Any]:
+    """Every connection sends the next request as soon as the last one is acknowledged."""
+    sent, rounds = Sent(), max(1, total // (spans * connections))
+    # The bodies are made before: on two cores the sender would be the bottleneck.
+    bodies: list[list[bytes]] = []
+    for worker in range(connections):
+        request = Request(spans, lane + worker)
+        bodies.append([request.take() for _ in range(rounds)])
+
+    def run(mine: list[bytes]) -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", collector.port, timeout=60)
+        for body in mine:
+            begun = time.perf_counter()
+            send(collector, connection, body, spans, sent)
+            sent.latencies_s.append(time.perf_counter() - begun)
+        connection.close()
+
+    threads = [threading.Thread(target=run, args=(mine,)) for mine in bodies]
+    cpu, begun = collector.cpu_s(), time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return _result(collector, sent, cpu, time.perf_counter() - begun) | {
+        "spans_per_request": spans, "bytes_per_span": round(len(bodies[0][0]) / spans),
+    }  # fmt: skip
+
+
+def paced(collector: Collector, *, spans: int, connections: int, lane: int) -> dict[str, Any]:
+    """PACE spans a second for PACE_S seconds; a request that waits for a free connection waits visibly."""
+    sent = Sent()
+    due: queue.SimpleQueue[tuple[float, bytes] | None] = queue.SimpleQueue()
+
+    def run() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", collector.port, timeout=60)
+        while (item := due.get()) is not None:
+            send(collector, connection, item[1], spans, sent)
+            sent.latencies_s.append(time.perf_counter() - item[0])
+        connection.close()
+
+    threads = [threading.Thread(target=run) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    request = Request(spans, lane)
+    cpu, begun = collector.cpu_s(), time.perf_counter()
+    for number in range(PACE * PACE_S // spans):
+        body, at = request.take(), begun + number * spans / PACE
+        time.sleep(max(0.0, at - time.perf_counter()))
+        due.put((at, body))
+    for _ in threads:
+        due.put(None)
+    for thread in threads:
+        thread.join()
+    return _result(collector, sent, cpu, time.perf_counter() - begun) | {"spans_per_request": spans}
+
+
+def _result(collector: Collector, sent: Sent, cpu: float, wall_s: float) -> dict[str, Any]:
+    used = collector.cpu_s() - cpu
+    waits = sorted(sent.latencies_s)
+    return {
+        "spans_per_core_second": round(sent.acked / used) if used else None,
+        "cpu_us_per_span": round(used / max(sent.acked, 1) * 1e6, 2),
+        "cores": round(used / wall_s, 3),
+        "spans_per_second": round(sent.acked / wall_s),
+        "ack_p50_ms": round(waits[len(waits) // 2] * 1000, 1),
+        "ack_p99_ms": round(waits[min(len(waits) - 1, int(len(waits) * 0.99))] * 1000, 1),
+        "acked": sent.acked,
+        "refused": sent.refused,
+    }
+
+
+def reference(dsn: str, *, spans: int = 8192, rounds: int = 6) -> dict[str, Any]:
+    """Decode the same bytes with protobuf's own decoder and insert finished rows into a table like ours."""
+    from spendwatch.clickhouse.client import connect
+    from spendwatch.clickhouse.columns import TYPES, first_values, micros
+
+    request = Request(spans, 1 << 20)
+    now = datetime.now(UTC)
+    decode_s = insert_s = 0.0
+    with connect(dsn, caller="bench") as ch:
+        ch.command("reference", "CREATE TABLE reference AS llm_calls")
+        for round_ in range(rounds + 1):
+            body = request.take()
+            begun = time.process_time()
+            ExportTraceServiceRequest.FromString(body)
+            decoded = time.process_time()
+            facts = [
+                (round_ << 32 | n, 0, 0, micros(c.started_at), micros(now) // 1000, "bench", c.tags.session or "",
+                 *first_values(PricedCall(call=c)))
+                for n, c in enumerate(request.calls)
+            ]  # fmt: skip
+            columns = list(zip(*facts, strict=True))
+            ready = time.process_time()
+            ch.insert("reference", "reference", list(TYPES), list(TYPES.values()), columns)
+            if round_:  # the first one imports and learns
+                decode_s += decoded - begun
+                insert_s += time.process_time() - ready
+        ch.command("reference", "DROP TABLE reference")
+    each = spans * rounds / 1e6
+    return {
+        "decode_us_per_span": round(decode_s / each, 2),
+        "insert_us_per_span": round(insert_s / each, 2),
+        "cpu_us_per_span": round((decode_s + insert_s) / each, 2),
+    }
+
+
+def _prepare(folder: Path, store: RunningStore) -> str:
+    """Database, project, prices of the models and a token: what a server has after its first hour."""
+    os.environ |= {
+        "DJANGO_SETTINGS_MODULE": "server.settings",
+        "SPENDWATCH_DATA_DIR": str(folder / "server"),
+        "SPENDWATCH_CLICKHOUSE": store.dsn,
+    }
+    import django
+    from django.core.management import call_command
+
+    django.setup()
+    call_command("migrate", verbosity=0)
+
+    from collectors.models import IngestToken, Project
+    from ledger.models import Statement
+    from spendwatch.clickhouse.client import connect
+    from spendwatch.clickhouse.migrate import migrate
+
+    price = {"prompt": "0.00000015", "completion": "0.0000006", "input_cache_read": "0.000000075"}
+    document = json.dumps({"data": [{"id": model, "pricing": price} for model in MODELS]})
+    Statement.objects.create(
+        source="openrouter", kind="models", document=document, sha256=hashlib.sha256(document.encode()).hexdigest(),
+        collected_at=datetime.now(UTC), confirmed_at=datetime.now(UTC), account="bench", version=1,
+    )  # fmt: skip
+    with connect(store.dsn, caller="bench") as ch:
+        migrate(ch)
+    return IngestToken.issue(Project.objects.create(slug="bench", name="Bench"), "bench")[1]
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _start(token: str) -> Collector:
+    port = _free_port()
+    process = subprocess.Popen([sys.executable, "-m", "collectors.otlp", "--port", str(port)])
+    for _ in range(600):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+            return Collector(process, port, token)
+        except OSError:
+            time.sleep(0.05)
+    process.kill()
+    raise SystemExit("the collector did not start within 30 s")
+
+
+def main() -> int:
+    """Run all cases and print the result; 1 when a span was lost, doubled or left without a price."""
+    with tempfile.TemporaryDirectory(prefix="spendwatch-bench-") as name:
+        folder = Path(name)
+        store = start_store(folder / "store")
+        try:
+            return _bench(folder, store)
+        finally:
+            store.stop()
+
+
+def _bench(folder: Path, store: RunningStore) -> int:
+    from spendwatch.clickhouse.client import connect
+
+    collector = _start(_prepare(folder, store))
+    try:
+        gc.collect()
+        gc.freeze()
+        warm = flat_out(collector, spans=512, connections=2, total=4096, lane=1)
+        cases = {
+            "flat_out_512": flat_out(collector, spans=512, connections=24, total=SPANS, lane=100),
+            "flat_out_2048": flat_out(collector, spans=2048, connections=8, total=SPANS, lane=200),
+            "paced_512": paced(collector, spans=512, connections=16, lane=300),
+        }
+        peak = collector.peak_mib()
+    finally:
+        collector.process.terminate()
+        collector.process.wait()
+    acked = warm["acked"] + sum(case["acked"] for case in cases.values())
+    with connect(store.dsn, caller="bench") as ch:
+        rows, calls, priced = ch.query(
+            "check", "SELECT count(), uniqExact(response_id), countIf(list_cost IS NOT NULL) FROM llm_calls"
+        )[0]
+    least = reference(store.dsn)
+    good = acked == rows == calls == priced
+    result = {
+        **cases,
+        "reference": least,
+        "ratio_to_reference": {
+            name: round(case["cpu_us_per_span"] / least["cpu_us_per_span"], 2) for name, case in cases.items()
+        },
+        "peak_rss_mib": round(peak),
+        "acked": acked,
+        "stored": rows,
+        "priced": priced,
+        "acked_is_stored": good,
+    }
+    sys.stdout.write(json.dumps(result, indent=2) + "\n")
+    return 0 if good else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
