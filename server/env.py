@@ -43,6 +43,7 @@ class Env(BaseSettings):
     database_url: str | None = None
     clickhouse: str | None = None
     broker_url: str | None = None
+    retention_days: Annotated[int, Field(ge=1)] | None = None
     log_level: str = "INFO"
     supervised: bool = False
     """Set by the supervisor for the processes it starts."""

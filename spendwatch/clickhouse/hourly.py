@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from spendwatch.calls import Window
+from spendwatch.clickhouse import retention
 from spendwatch.clickhouse.client import INSERT_TIMEOUT_S, Connection
 
 DIMENSIONS: tuple[str, ...] = (
@@ -82,4 +83,6 @@ def dirty_hours(ch: Connection, mark: Watermark, window: Window | None = None) -
         f"WHERE {within} AND stored_at >= fromUnixTimestamp64Milli({{safe:Int64}}, 'UTC') ORDER BY hour",
         parameters,
     )
-    return [datetime.fromtimestamp(hour, UTC) for (hour,) in rows]
+    hours = [datetime.fromtimestamp(hour, UTC) for (hour,) in rows]
+    frozen = retention.frozen(ch, hours)
+    return [hour for hour in hours if hour not in frozen]

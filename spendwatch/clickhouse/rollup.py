@@ -18,7 +18,7 @@ from functools import reduce
 
 from clickhouse_connect.datatypes.registry import get_from_name
 
-from spendwatch.clickhouse import hourly
+from spendwatch.clickhouse import hourly, retention
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.columns import StoredCall
 from spendwatch.clickhouse.merge import merge
@@ -86,7 +86,10 @@ def _due(ch: Connection, mark: hourly.Watermark, now: datetime) -> dict[datetime
     )
     last_look = {hour: datetime.fromtimestamp(ms / 1000, UTC) for hour, ms in looks}
     due = {}
+    frozen = retention.frozen(ch, [datetime.fromtimestamp(hour, UTC) for hour, _ in stored])
     for hour, newest_ms in stored:
+        if datetime.fromtimestamp(hour, UTC) in frozen:
+            continue  # Some of its calls may be gone: it keeps the sums it has.
         newest = datetime.fromtimestamp(newest_ms / 1000, UTC)
         settling = newest >= now - timedelta(seconds=hourly.SETTLING_S)
         if settling and hour in last_look and newest < last_look[hour] - _AFRESH:

@@ -6,6 +6,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from spendwatch.clickhouse import retention
 from spendwatch.clickhouse.client import connect
 from spendwatch.clickhouse.migrate import create_database, migrate
 from spendwatch.errors import SpendwatchError
@@ -33,9 +34,13 @@ class Command(BaseCommand):
             create_database(dsn, caller="migrate_clickhouse", layout=layout)
             with connect(dsn, caller="migrate_clickhouse") as ch:
                 applied = migrate(ch, layout=layout)
+                days = settings.SPENDWATCH_RETENTION_DAYS
+                changed = retention.keep(ch, days, layout=layout)
         except SpendwatchError as error:
             raise CommandError(str(error)) from error
         for name in applied:
             self.stdout.write(f"applied {name}")
-        if not applied:
+        if changed:
+            self.stdout.write("calls are kept for ever" if days is None else f"calls are kept for {days} days")
+        if not applied and not changed:
             self.stdout.write("ClickHouse is up to date.")

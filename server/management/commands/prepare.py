@@ -18,6 +18,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand
 from django.db import DatabaseError, transaction
 
+from spendwatch.clickhouse import retention
 from spendwatch.clickhouse.client import connect
 from spendwatch.clickhouse.migrate import Layout, create_database, migrate
 from spendwatch.errors import ConfigError, StoreError
@@ -68,6 +69,7 @@ def _migrate_clickhouse(wait_s: float, layout: Layout) -> None:
             create_database(dsn, caller="server.prepare", layout=layout)
             with connect(dsn, caller="server.prepare") as ch:
                 migrate(ch, layout=layout)
+                retention.keep(ch, settings.SPENDWATCH_RETENTION_DAYS, layout=layout)
         except StoreError as error:
             if error.permanent or time.monotonic() > deadline:
                 raise
