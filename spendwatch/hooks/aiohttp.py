@@ -18,7 +18,7 @@ from spendwatch.hooks import seen
 from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange, suppressed
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
-from spendwatch.wire import Request
+from spendwatch.wire import Request, may_be_call
 
 _SHORT = 256
 
@@ -90,7 +90,7 @@ class Hook:
 
     @shielded("looking at a request")
     def _open(self, recorder: Recorder, req: Any) -> Exchange | None:
-        if req.method != "POST" or inside.get() or suppressed():
+        if not may_be_call(req.method, req.url.raw_path) or inside.get() or suppressed():
             return None
         url = req.url
         request = Request(

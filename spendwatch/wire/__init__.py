@@ -5,8 +5,8 @@ of the reply as they pass and gives one Reply at the end. Pure: the same bytes g
 bytes make a reader raise, and nothing of the content outlives the exchange. Never here: network, prices, spans.
 """
 
-from spendwatch.wire.formats import recognise
+from spendwatch.wire.formats import may_be_call, recognise
 from spendwatch.wire.reader import Reader, WireFormat
 from spendwatch.wire.reply import Reply, Request
 
-__all__ = ["Reader", "Reply", "Request", "WireFormat", "recognise"]
+__all__ = ["Reader", "Reply", "Request", "WireFormat", "may_be_call", "recognise"]

@@ -163,6 +163,15 @@ _BEGUN: dict[str, tuple[Kind, ...]] = {
 # Hosts where every POST is an inference, whatever the path.
 _INFERENCE_HOSTS = ("api-inference.huggingface.co", "router.huggingface.co", ".endpoints.huggingface.cloud")
 _INFERENCE = (Kind(InferenceReader, ""),)
+_LOOKS = tuple(f"/{name}/" for name in _BEGUN)
+
+
+def may_be_call(method: str, target: str) -> bool:
+    """Whether recognise() has anything to say of such a request: cheap enough to be asked about all that an app sends.
+
+    method: upper case. target: the path or the whole address.
+    """
+    return method == "POST" or (method == "GET" and any(look in target for look in _LOOKS))
 
 
 def recognise(request: Request, hosts: Mapping[str, str | None]) -> WireFormat | None:
