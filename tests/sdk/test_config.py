@@ -106,4 +106,20 @@ def test_tags_and_hosts_come_from_both() -> None:
 
 
 def test_a_client_that_rides_on_another_stands_for_it() -> None:
-    assert config.resolve(clients=["requests", "boto3", "urllib.request"], environ={}).clients == ("urllib3", "http.client")
+    assert config.resolve(clients=["requests", "boto3", "urllib.request"], environ={}).clients == (
+        "urllib3",
+        "http.client",
+    )
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "environ", "squeezed"),
+    [
+        ("https://spend.example", {}, True),
+        ("http://127.0.0.1:4318", {}, False),
+        ("http://localhost:4318", {"OTEL_EXPORTER_OTLP_COMPRESSION": "gzip"}, True),
+        ("https://spend.example", {"OTEL_EXPORTER_OTLP_COMPRESSION": "none"}, False),
+    ],
+)
+def test_what_leaves_the_machine_is_gzipped(endpoint: str, environ: dict[str, str], squeezed: bool) -> None:
+    assert config.resolve(endpoint=endpoint, environ=environ).gzip is squeezed

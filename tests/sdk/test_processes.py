@@ -291,7 +291,8 @@ def test_calls_reach_the_server_within_seconds_without_a_flush(run: Run, sink: S
 
 
 def test_batches_are_gzipped_protobuf_at_the_right_path(run: Run, sink: Sink) -> None:
-    run("spendwatch.instrument(token='swt_x', service='shop'); call(2)", sink.url).communicate(timeout=60)
+    program = "spendwatch.instrument(token='swt_x', service='shop'); call(2)"
+    run(program, sink.url, OTEL_EXPORTER_OTLP_COMPRESSION="gzip").communicate(timeout=60)
     post: Post = sink.posts[0]
     assert post.path == "/v1/traces"
     assert post.headers["content-type"] == "application/x-protobuf"
