@@ -27,6 +27,8 @@ from spendwatch.wire import Reply
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _KEY_HEADERS = ("x-api-key", "api-key", "x-goog-api-key")
+_NAME = 100
+"""Characters of an error's name at most."""
 _LooseCall = loose(LLMCall)
 _MAX_KEYS = 256
 _key_hashes: dict[tuple[int, int], str] = {}
@@ -160,12 +162,13 @@ class Recorder:
         """The exchange is over: make the call of it and hand it on."""
         attributes = reply.attributes
         note = note or reply.note
-        if note is not None or reply.error_code is not None:
+        error_code = reply.error_code and named(reply.error_code)
+        if note is not None or error_code:
             attributes = dict(attributes)
             if note is not None:
                 attributes["note"] = note
-            if reply.error_code is not None:
-                attributes["error_code"] = reply.error_code
+            if error_code:
+                attributes["error_code"] = error_code
         first_us = None
         if reply.streamed and first_chunk_clock_ns is not None:
             first_us = max(first_chunk_clock_ns - begun.clock_ns, 0) // 1_000
@@ -235,6 +238,11 @@ class Recorder:
     def after_fork(self) -> None:
         """In a forked child: what waits to be sent is the parent's to send."""
         self.sink.after_fork()
+
+
+def named(*given: str | None) -> str | None:
+    """The first of these that is a name and no sentence: what a provider says in words may quote the prompt or key."""
+    return next((one for one in given if one and len(one) <= _NAME and one.isprintable() and " " not in one), None)
 
 
 def key_hash(headers: Mapping[str, str]) -> str | None:

@@ -129,7 +129,8 @@ class Exchange:
         if error is not None and isinstance(error, Exception):
             status, error_type = CallStatus.ERROR, type(error).__qualname__
         elif reply.is_error or (self._status is not None and self._status >= 400):
-            status, error_type = CallStatus.ERROR, reply.error_type or reply.error_code or str(self._status)
+            status = CallStatus.ERROR
+            error_type = recorders.named(reply.error_type, reply.error_code) or str(self._status)
         elif reply.complete is False or (not complete and reply.complete is not True):
             # Also what is no Exception: a cancelled task, an interrupt, a closed generator are the app's leaving.
             status, error_type = CallStatus.ABORTED, None

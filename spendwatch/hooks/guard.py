@@ -8,6 +8,7 @@ is not a fault of ours.
 import functools
 import logging
 import os
+import traceback
 from collections import Counter
 from collections.abc import Callable
 from typing import ParamSpec, TypeVar
@@ -36,10 +37,11 @@ def caught(doing: str, exc: Exception) -> None:
     if faults[key] == 1:
         log.warning(
             "spendwatch failed while %s (%s). Your request is unaffected; its spend may not be recorded. "
-            "Further ones of this kind are only counted.",
+            "Further ones of this kind are only counted.\n%s",
             doing,
             type(exc).__name__,
-            exc_info=exc,
+            # Without the exception's text, which may quote what it stumbled over.
+            "".join(traceback.format_tb(exc.__traceback__)).rstrip(),
         )
     if strict():
         raise exc

@@ -27,6 +27,8 @@ class Post:
     path: str
     headers: dict[str, str]
     request: ExportTraceServiceRequest
+    body: bytes
+    """As it was sent, but unzipped."""
 
     @property
     def spans(self) -> list[Span]:
@@ -116,7 +118,7 @@ class Sink:
         if handler.headers.get("content-encoding") == "gzip":
             body = gzip.decompress(body)
         headers = {k.lower(): v for k, v in handler.headers.items()}
-        post = Post(handler.path, headers, ExportTraceServiceRequest.FromString(body))
+        post = Post(handler.path, headers, ExportTraceServiceRequest.FromString(body), body)
         say = self.say(post)
         with self._changed:
             self.posts.append(post)
