@@ -165,8 +165,7 @@ def body(base: Any) -> Any:
         def __del__(self) -> None:
             exchange = getattr(self, "_spendwatch_exchange", None)
             if exchange is not None:
-                # A connection that broke, and nobody read on: the original knows.
-                exchange.end(complete=False, error=self._spendwatch_inner.exception())
+                exchange.end(complete=False)
 
         def set_exception(self, exc: BaseException, *args: Any) -> None:
             # Only a response that is closed or released does this here; the connection's faults go to the original.

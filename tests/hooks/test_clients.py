@@ -174,6 +174,8 @@ def test_a_stream_closed_early_is_recorded_once_as_aborted(kind: Kind, provider:
     assert not [name for name in found if name.startswith("gen_ai.usage.")]
 
 
+# aiohttp says of a connection that was not closed that it was not.
+@pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
 def test_a_response_that_nobody_reads_or_closes_is_recorded_once(kind: Kind, provider: Loopback, spans: Spans) -> None:
     provider.always(CHAT_BODY, framing="length")
 
@@ -183,7 +185,6 @@ def test_a_response_that_nobody_reads_or_closes_is_recorded_once(kind: Kind, pro
     has(only(spans()), **{"spendwatch.status": "aborted", "gen_ai.request.model": "gpt-4o-mini"})
 
 
-# aiohttp says of a connection that was not closed that it was not.
 @pytest.mark.filterwarnings("ignore:Unclosed connection:ResourceWarning")
 def test_a_loop_that_breaks_off_is_recorded_once_as_aborted(kind: Kind, provider: Loopback, spans: Spans) -> None:
     provider.always(*chat_events(50, done=False), headers=SSE)
