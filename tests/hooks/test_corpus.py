@@ -17,7 +17,7 @@ from tests.wire import corpus
 CASES = corpus.cases()
 FORMATS = sorted({case["wire_format"] for case in CASES})
 
-OTHERS = 12
+OTHERS = 6
 """Of each format so many cases, another draw for each, through the clients other than httpx."""
 
 FIGURES = {
