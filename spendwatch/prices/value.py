@@ -64,10 +64,17 @@ def _value(call: LLMCall, book: PriceBook) -> PricedCall:
         return _priced(call, money.ZERO, money.ZERO, money.ZERO, free)
     at = call.started_at.astimezone(UTC)
     model = _find(book, call, names, at)
-    listed = cost(call, model, at) if model is not None else None
-    list_cost = listed
-    if model is not None and _differs_from_list(call, model):
-        list_cost = cost(call, model, at, listing=True)
+    differs = model is not None and _differs_from_list(call, model)
+    list_cost = cost(call, model, at, listing=True) if model is not None and differs else None
+    if model is None:
+        listed = None
+    elif call.reported_cost is not None and not call.is_byok and differs and _is_listed_alike(call, model):
+        # What was charged is known: of what it should have cost only matters whether there was a price.
+        listed = list_cost
+    else:
+        listed = cost(call, model, at)
+    if not differs:
+        list_cost = listed
     routed_cost = _routed(call, book, names, at, list_cost)
     version = model.version if model is not None and listed is not None else None
     return _priced(call, list_cost, routed_cost, listed, version)
@@ -82,6 +89,11 @@ def _differs_from_list(call: LLMCall, model: Model) -> bool:
         or call.service_tier not in _STANDARD
         or model.has_hours
     )
+
+
+def _is_listed_alike(call: LLMCall, model: Model) -> bool:
+    """Whether the call has a cost by the book exactly when it has a list price: the same rates hold for both."""
+    return call.service_tier in _STANDARD and not model.has_hours
 
 
 def _priced(

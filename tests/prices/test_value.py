@@ -1,6 +1,7 @@
 """Valuing a call: every token in one bucket, every bucket priced once, exactly."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -261,3 +262,37 @@ def test_any_usage_costs_between_nothing_and_every_token_at_the_dearest_price(us
         dearest = usage.input_tokens * PLAIN[Meter.CACHE_WRITE_1H] + usage.output_tokens * PLAIN[Meter.OUTPUT]
         assert 0 <= priced.effective_cost <= dearest
         assert priced.list_cost == usage.input_tokens * PLAIN[Meter.INPUT] + usage.output_tokens * PLAIN[Meter.OUTPUT]
+
+
+@given(
+    usage=st.builds(TokenUsage, **dict.fromkeys(TokenUsage.__dataclass_fields__, counts)),
+    tier=st.sampled_from([None, "default", "flex", "batch"]),
+    hour=st.integers(0, 23),
+    prices=st.sampled_from([
+        (Rate(prices=PLAIN),),
+        (Rate(prices=PLAIN), Rate(prices={Meter.INPUT: Decimal(1)}, tier="flex")),
+        (Rate(prices=PLAIN, hours=(time(1), time(9))),),
+        (Rate(prices={Meter.OUTPUT: Decimal(1)}), Rate(prices={Meter.INPUT: Decimal(1)}, hours=(time(20), time(2)))),
+    ]),
+)  # fmt: skip
+def test_a_reported_cost_changes_only_what_the_call_cost(
+    usage: TokenUsage, tier: str | None, hour: int, prices: tuple[Rate, ...]
+) -> None:
+    call = LLMCall(
+        trace_id="0" * 32,
+        span_id="0" * 16,
+        started_at=datetime(2026, 11, 24, hour, tzinfo=UTC),
+        duration_us=1,
+        provider_name="openai",
+        request_model="m",
+        service_tier=tier,
+        usage=usage,
+    )
+    listed = value(call, book(*prices))
+    charged = value(replace(call, reported_cost=Decimal(1)), book(*prices))
+    assert (charged.list_cost, charged.routed_cost, charged.price_version) == (
+        listed.list_cost,
+        listed.routed_cost,
+        listed.price_version,
+    )
+    assert (charged.effective_cost, charged.cost_basis) == (1, CostBasis.REPORTED)
