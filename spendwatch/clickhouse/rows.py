@@ -50,20 +50,7 @@ def insert(ch: Connection, calls: Sequence[PricedCall], *, received_at: datetime
     calls again is safe and leaves the totals exact.
     """
     new = _merged_by_identity(calls)
-    arrived = micros(received_at) // 1000
-    rows = {
-        key: (
-            call_id(call.call),
-            call.revision,
-            0,
-            micros(call.call.started_at),
-            arrived,
-            call.call.tags.project or "",
-            call.call.tags.session or "",
-            *first_values(call),
-        )
-        for key, call in new.items()
-    }
+    rows = {key: _first(call, received_at) for key, call in new.items()}
     changed: list[Row] = []
     for key, stored in _standing(ch, new, rows).items():
         del rows[key]
@@ -129,6 +116,20 @@ def _merged_by_identity(calls: Iterable[PricedCall]) -> dict[Identity, PricedCal
         other = out.get(key)
         out[key] = call if other is None else merge(normalise(other), normalise(call))
     return out
+
+
+def _first(call: PricedCall, received_at: datetime) -> Row:
+    """The row of a call that has none yet."""
+    return (
+        call_id(call.call),
+        call.revision,
+        0,
+        micros(call.call.started_at),
+        micros(received_at) // 1000,
+        call.call.tags.project or "",
+        call.call.tags.session or "",
+        *first_values(call),
+    )
 
 
 def _row(call: PricedCall, project: str, revision: int, received_at: datetime, *, is_deleted: bool = False) -> Row:
