@@ -6,6 +6,7 @@ one whose state can't be told any more is closed. Nothing here knows of HTTP.
 """
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,6 +35,11 @@ _MARK = "cluster_for_parallel_replicas"
 # Statements that change the connection or the server rather than data, and that clients need. Everything else the
 # engine's parser calls CONTROL is refused, first of all SELECT … INTO OUTFILE, which writes a file of this machine.
 _CONTROL = frozenset({"SET", "USE", "KILL", "SYSTEM", "ATTACH", "DETACH", "CREATE", "DROP"})
+
+
+# What can keep a part from being stored: no file or no descriptor of one, no memory, no space, too many parts, a broken
+# part, the file system's own errors.
+_WRITE_FAULTS = (40, 49, 74, 75, 76, 173, 228, 241, 243, 246, 252, 425, 481, 1001)
 
 
 class Link:
@@ -153,6 +159,32 @@ class Engine:
                     self._idle.append(link)
                     return
         link.close()
+
+    def write_faults(self) -> int:
+        """How many times anything failed to be written since the start; to be compared around an insert."""
+        with self.lease(self.database, {}, readonly=True) as link:
+            return int(link.run(f"SELECT sum(value) FROM system.errors WHERE code IN {_WRITE_FAULTS}").bytes())  # noqa: S608
+
+    def check_written(self, faults_before: int) -> None:
+        """After an insert: raise a Refusal when something failed to be written meanwhile.
+
+        chDB reports an insert as done even when its last step, storing the part, failed (a full disk, memory). So what
+        failed meanwhile is taken to be this insert, even if it was another statement: the sender sends it again.
+        """
+        if self.write_faults() == faults_before:
+            return
+        with self.lease(self.database, {}, readonly=True) as link:
+            found = link.run(
+                "SELECT code, name, last_error_message FROM system.errors "  # noqa: S608  # a fixed list
+                f"WHERE code IN {_WRITE_FAULTS} ORDER BY last_error_time DESC LIMIT 1",
+                "JSONCompactEachRow",
+            )
+        code, name, message = json.loads(found.bytes())
+        raise Refusal(
+            code,
+            f"Code: {code}. DB::Exception: {message}: the rows of this INSERT may not be stored, send them again. "
+            f"({name})",
+        )
 
     def kill(self, link_name: Callable[[], str]) -> None:
         """Ask the engine to stop what a connection runs; does not wait for it.

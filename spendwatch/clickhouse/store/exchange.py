@@ -138,7 +138,10 @@ class Exchange:
             held.link.spoiled = held.link.spoiled or entry.kind == "CONTROL"
         elif words in (("SET",), ("USE",)):
             held.session.note_set()
+        faults_before = self._app.engine.write_faults() if words == ("INSERT",) else None
         result = Result(held.link, sql, entry.kind, request.default_format, request.query_params)
+        if faults_before is not None:
+            self._app.engine.check_written(faults_before)
         if held.session is not None and words == ("USE",):
             held.session.note_use()
         if result.complete and len(result.first) <= _APPEND:

@@ -184,6 +184,8 @@ class Insert:
         self._raw = link.raw
         self._link = link
         self._over = False
+        self._engine = engine
+        self._faults_before = engine.write_faults()
         try:
             self._inserter = self._raw.send_insert(head.statement, head.format)
         except RuntimeError as error:
@@ -203,6 +205,7 @@ class Insert:
             done = self._raw.insert_done(self._inserter)
         except RuntimeError as error:
             raise from_engine(error) from None
+        self._engine.check_written(self._faults_before)
         self.progress.written_rows = done.rows_written()
         self.progress.written_bytes = done.bytes_written()
 
