@@ -45,6 +45,10 @@ def headers(pairs: Iterable[tuple[Any, Any]]) -> dict[str, str]:
     return {_text(name).lower(): _text(value) for name, value in pairs}
 
 
+COPIED = 8 * 1024 * 1024
+"""Bytes at most that are copied to see a body that isn't bytes already; a larger one (an upload) is left alone."""
+
+
 def body(value: Any) -> bytes | None:
     """The bytes of a request's body; None for one that can't be seen without reading it (a file, a generator)."""
     if isinstance(value, bytes):
@@ -52,11 +56,13 @@ def body(value: Any) -> bytes | None:
     if value is None:
         return b""
     if isinstance(value, str):
-        return value.encode("utf-8", "replace")
+        return value.encode("utf-8", "replace") if len(value) <= COPIED else None
     if isinstance(value, bytearray | memoryview):
-        return bytes(value)
+        return bytes(value) if memoryview(value).nbytes <= COPIED else None
     if isinstance(value, io.BytesIO):
-        return value.getvalue()[value.tell() :]
+        with value.getbuffer() as buffer:
+            left = buffer[value.tell() :]
+            return bytes(left) if len(left) <= COPIED else None
     return None
 
 
