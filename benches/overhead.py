@@ -33,6 +33,7 @@ ROUNDS = int(os.environ.get("ROUNDS", "24"))
 ASK: Any = [{"role": "system", "content": "You are terse."}, {"role": "user", "content": "Why is the bill so high?"}]
 LARGE: Any = [ASK[0], {"role": "user", "content": "some of the context that an agent carries along, " * 20_000}]
 TARGETS = {"call": 120, "stream": 500, "large": 250, "export": 250}
+MEANINGFUL_US = 20
 WARM = {"call": 5, "stream": 1, "large": 2, "export": 5}
 """Calls before a block is measured: what a change of hooks cools down."""
 
@@ -94,7 +95,9 @@ def measure(
             found[f"{name}_us"] = round(quiet(spent[name]) - base)
             found[f"{name}_paired_us"] = round(paired)
     if "floor_us" in found:
-        found["ratio_to_floor"] = round(float(str(found["spendwatch_us"])) / max(float(str(found["floor_us"])), 1), 2)
+        ours, floor = float(str(found["spendwatch_us"])), float(str(found["floor_us"]))
+        # Below that the floor is lost in the noise, and a ratio to it says nothing.
+        found["ratio_to_floor"] = round(ours / floor, 2) if floor >= MEANINGFUL_US else None
     found["target_us"] = TARGETS[kind]
     return found
 
