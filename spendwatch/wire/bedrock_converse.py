@@ -13,7 +13,7 @@ import msgspec
 
 from spendwatch.wire import prompts
 from spendwatch.wire.event_stream import EXCEPTION, MessageSplitter
-from spendwatch.wire.jsonread import Shape, count, mapping, tail_object, text
+from spendwatch.wire.jsonread import Shape, count, encoded, mapping, tail_object, text
 from spendwatch.wire.reader import Framing, Reader
 from spendwatch.wire.requests import read_body
 from spendwatch.wire.usage import Tally, first_count, read_cost
@@ -141,7 +141,7 @@ class ConverseReader(AmazonReader):
             names.append(name)
         if not server and self.said is not None:
             given = use.get("input")
-            self.said.call(place, name, msgspec.json.encode(given, enc_hook=str) if given is not None else None)
+            self.said.call(place, name, encoded(given) if given is not None else None)
 
 
 def read_converse(usage: dict[str, Any]) -> Tally:

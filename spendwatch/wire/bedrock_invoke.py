@@ -9,6 +9,7 @@ docs.aws.amazon.com/bedrock/latest/APIReference/API_runtime_InvokeModel.html.
 
 import base64
 import binascii
+import re
 from typing import Any
 
 import msgspec
@@ -21,14 +22,16 @@ from spendwatch.wire.bedrock_converse import (
     add_cached,
     read_invocation,
 )
-from spendwatch.wire.jsonread import Shape, count, loads, mapping, tail_object
+from spendwatch.wire.event_stream import CLIPPED
+from spendwatch.wire.jsonread import NOT_THERE, Shape, count, loads, mapping, tail_object
 from spendwatch.wire.openai_chat import ChatReader
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import LARGE, read_body
 from spendwatch.wire.usage import Tally
 
 _METRICS = "amazon-bedrock-invocationMetrics"
-_ENDS = 32 * 1024
+_ENDS = 24 * 1024
+_PADDING = re.compile(rb'"\s*,\s*"p"\s*:')
 _BLOCK_EVENTS = (
     "messageStart",
     "contentBlockStart",
@@ -71,12 +74,23 @@ class Vendor(msgspec.Struct, gc=False):
     text: str | None = None
     stop_reason: str | None = None
     finish_reason: Any = None
-    embedding: msgspec.Raw | None = None
-    embeddings: msgspec.Raw | None = None
-    embeddingsByType: msgspec.Raw | None = None  # noqa: N815
-    images: msgspec.Raw | None = None
+    embedding: msgspec.Raw = NOT_THERE
+    embeddings: msgspec.Raw = NOT_THERE
+    embeddingsByType: msgspec.Raw = NOT_THERE  # noqa: N815
+    images: msgspec.Raw = NOT_THERE
 
 
+class Nova(msgspec.Struct, gc=False):
+    """One event of Nova's stream, under its name."""
+
+    messageStart: msgspec.Raw = NOT_THERE  # noqa: N815
+    contentBlockStart: msgspec.Raw = NOT_THERE  # noqa: N815
+    contentBlockDelta: msgspec.Raw = NOT_THERE  # noqa: N815
+    messageStop: msgspec.Raw = NOT_THERE  # noqa: N815
+    metadata: msgspec.Raw = NOT_THERE
+
+
+_NOVA = Shape(Nova)
 _CHUNK = Shape(Chunk)
 _VENDOR = Shape(Vendor)
 
@@ -110,10 +124,11 @@ class InvokeReader(AmazonReader):
         self._body(data, whole=True)
 
     def message(self, name: bytes, data: bytes) -> None:  # noqa: ARG002 - all are chunks
-        chunk = _CHUNK.read(data)
-        if chunk is None:
+        if len(data) >= CLIPPED:
             self._cut(data)
-        elif chunk.bytes:
+            return
+        chunk = _CHUNK.read(data)
+        if chunk is not None and chunk.bytes:
             try:
                 body = base64.b64decode(chunk.bytes)
             except (binascii.Error, ValueError):
@@ -154,10 +169,10 @@ class InvokeReader(AmazonReader):
 
     def _cut(self, data: bytes) -> None:
         """Read the metrics at the end of a chunk too large to keep."""
-        end = data.rfind(b'"', 0, data.rfind(b'"p"') if b'"p"' in data[-256:] else len(data))
+        padded = _PADDING.search(data, max(len(data) - 512, 0))
+        end = padded.start() if padded else data.rfind(b'"')
+        # Whole groups of four, counted from the end, so that they decode by themselves.
         encoded = data[max(end - _ENDS, 0) : end]
-        end = len(encoded.rstrip(b'",: '))
-        encoded = encoded[end % 4 : end]
         try:
             tail = base64.b64decode(encoded)
         except (binascii.Error, ValueError):
@@ -180,7 +195,9 @@ class InvokeReader(AmazonReader):
                 self._take(found, whole=whole)
                 return
         if isinstance(inner, ConverseReader) and not whole:
-            _nova(inner, mapping(loads(data)))
+            nova = _NOVA.read(data)
+            if nova is not None:
+                _nova(inner, nova)
         elif whole:
             inner.document(data)
         else:
@@ -231,9 +248,9 @@ class InvokeReader(AmazonReader):
             self._piece(place, mapping(one.get("data")).get("text"), mapping(reason).get("reason"))
 
     def _operation(self, found: Vendor) -> None:
-        if found.embedding is not None or found.embeddings is not None or found.embeddingsByType is not None:
+        if any(map(_given, (found.embedding, found.embeddings, found.embeddingsByType))):
             self.operation_name = "embeddings"
-        elif found.images is not None:
+        elif _given(found.images):
             self.operation_name = "image_generation"
         elif any("relevance_score" in one or "relevanceScore" in one for one in _objects(found.results)[:1]):
             self.operation_name = "rerank"
@@ -254,12 +271,17 @@ class InvokeReader(AmazonReader):
             self.finish_reasons[place] = reason
 
 
-def _nova(reader: ConverseReader, body: dict[str, Any]) -> None:
+def _nova(reader: ConverseReader, body: Nova) -> None:
     """One chunk of Nova's stream: Converse's events, each under its name."""
     for name in _BLOCK_EVENTS:
-        if isinstance(body.get(name), dict):
-            reader.message(name.encode(), msgspec.json.encode(body[name], enc_hook=str))
+        event = getattr(body, name)
+        if event:
+            reader.message(name.encode(), bytes(event))
 
 
 def _objects(value: Any) -> list[dict[str, Any]]:
     return [mapping(one) for one in value] if isinstance(value, list) else []
+
+
+def _given(raw: msgspec.Raw) -> bool:
+    return bytes(raw) not in (b"", b"null")

@@ -10,7 +10,7 @@ import msgspec
 
 from spendwatch.wire import prompts
 from spendwatch.wire.cohere_chat import read_cohere
-from spendwatch.wire.jsonread import Shape, loads, mapping, text
+from spendwatch.wire.jsonread import NOT_THERE, Shape, encoded, loads, mapping, text
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
 
@@ -29,7 +29,7 @@ class Part(msgspec.Struct, gc=False):
     tool_calls: list[Any] | None = None
     finish_reason: str | None = None
     is_finished: bool | None = None
-    response: Any = None
+    response: msgspec.Raw = NOT_THERE
     meta: Any = None
     error: Any = None
 
@@ -77,7 +77,7 @@ class CohereV1ChatReader(Reader):
             self.finish_reasons[0] = found.finish_reason
         if found.error or (found.finish_reason or "").startswith("ERROR"):
             self.error = (text(found.error), None)
-        whole = _SHAPE.read(msgspec.json.encode(found.response, enc_hook=str)) if found.response is not None else None
+        whole = _SHAPE.read(bytes(found.response)) if found.response else None
         if whole is not None:
             self._take(whole)
 
@@ -109,7 +109,7 @@ class CohereV1ChatReader(Reader):
             if name is not None and len(self.tools) < _MAX_TOOLS:
                 self.tools.append(name)
                 if self.said is not None:
-                    arguments = msgspec.json.encode(mapping(call).get("parameters") or {}, enc_hook=str)
+                    arguments = encoded(mapping(call).get("parameters") or {})
                     self.said.call(len(self.tools), name, arguments)
         if found.meta is not None:
             self.tally = read_cohere(mapping(found.meta))

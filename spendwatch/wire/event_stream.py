@@ -22,6 +22,9 @@ _STRING = 7
 EXCEPTION = b"exception/"
 """What precedes the name of an exception or error message."""
 
+CLIPPED = LIMIT - 4
+"""The length of a payload of which only the two ends were kept; no whole one is as long."""
+
 
 class MessageSplitter:
     """Feed it pieces; each call gives the messages (name, payload) that became whole.

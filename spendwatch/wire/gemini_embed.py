@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from spendwatch.wire.gemini_generate import GenerateReader, model_in_path
-from spendwatch.wire.jsonread import Shape, count, mapping, tail_object
+from spendwatch.wire.jsonread import NOT_THERE, Shape, count, mapping, tail_object
 from spendwatch.wire.usage import Tally
 
 
@@ -26,7 +26,7 @@ class Prediction(msgspec.Struct, gc=False):
     """One result of predict."""
 
     embeddings: "Vector | None" = None
-    bytesBase64Encoded: msgspec.Raw | None = None  # noqa: N815
+    bytesBase64Encoded: msgspec.Raw = NOT_THERE  # noqa: N815
     mimeType: str | None = None  # noqa: N815
 
 
@@ -60,7 +60,7 @@ class GeminiEmbedReader(GenerateReader):
         if found.usageMetadata:
             self.tally = _read(mapping(found.usageMetadata))
         for one in found.predictions:
-            if one.mimeType is not None or one.bytesBase64Encoded is not None:
+            if one.mimeType is not None or one.bytesBase64Encoded:
                 self.operation_name = "image_generation"
             if one.embeddings is not None:
                 tokens = count(mapping(one.embeddings.statistics).get("token_count"))

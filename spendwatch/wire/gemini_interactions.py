@@ -10,7 +10,7 @@ import msgspec
 
 from spendwatch.wire import conversation, prompts
 from spendwatch.wire.gemini_generate import GenerateReader
-from spendwatch.wire.jsonread import Shape, count, loads, mapping, tail_object, text
+from spendwatch.wire.jsonread import Shape, count, encoded, loads, mapping, tail_object, text
 from spendwatch.wire.requests import read_body
 from spendwatch.wire.usage import Tally, read_cost
 
@@ -115,7 +115,7 @@ class InteractionsReader(GenerateReader):
                 self.tools.append(name)
             if self.said is not None:
                 given = step.get("arguments")
-                self.said.call(place, name, msgspec.json.encode(given, enc_hook=str) if given else None)
+                self.said.call(place, name, encoded(given) if given else None)
         elif kind.endswith("_call") and len(self._server_tools) < _MAX_TOOLS:
             self._server_tools.append(name or kind.removesuffix("_call"))
         elif kind in ("model_output", "text") and self.said is not None:
@@ -134,7 +134,7 @@ class InteractionsReader(GenerateReader):
             if isinstance(given, str):
                 self.said.call(place, None, given)
             elif given is not None:
-                self.said.call(place, None, msgspec.json.encode(given, enc_hook=str))
+                self.said.call(place, None, encoded(given))
 
 
 def _turns(given: Any) -> list[dict[str, Any]]:
@@ -150,7 +150,7 @@ def _turns(given: Any) -> list[dict[str, Any]]:
         for part in map(mapping, content if isinstance(content, list) else [step]):
             inner = part.get("type")
             if inner == "function_result":
-                result = msgspec.json.encode(part.get("result"), enc_hook=str, order="sorted").decode()
+                result = encoded(part.get("result"), in_order=True).decode()
                 turns.append({"role": "tool", "content": result})
             elif inner == "function_call":
                 call = {"name": part.get("name"), "arguments": _json(part.get("arguments"))}
@@ -165,7 +165,7 @@ def _turns(given: Any) -> list[dict[str, Any]]:
 
 
 def _json(value: Any) -> str:
-    return msgspec.json.encode(value, enc_hook=str).decode()
+    return encoded(value).decode()
 
 
 def read_interaction(usage: dict[str, Any]) -> Tally:

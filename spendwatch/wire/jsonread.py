@@ -15,6 +15,9 @@ import msgspec
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+NOT_THERE = msgspec.Raw(b"")
+"""Stands for a raw member that an object lacks: the decoder takes no union of Raw with None."""
+
 _BOM = b"\xef\xbb\xbf"
 _ANY = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -65,6 +68,18 @@ def loads(data: bytes) -> Any:
         )
     except (ValueError, RecursionError):
         return None
+
+
+_ENCODER = msgspec.json.Encoder(enc_hook=str, decimal_format="number")
+_SORTED = msgspec.json.Encoder(enc_hook=str, decimal_format="number", order="sorted")
+
+
+def encoded(value: Any, *, in_order: bool = False) -> bytes:
+    """What loads() gave, as JSON again: numbers stay numbers. in_order: members sorted by name."""
+    try:
+        return (_SORTED if in_order else _ENCODER).encode(value)
+    except (UnicodeEncodeError, RecursionError):
+        return b"null"
 
 
 def tail_object(data: bytes, name: str) -> Any:
@@ -132,7 +147,7 @@ def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
         return True, [fitted for fits, fitted in (_fit(item, v) for v in value) if fits]
     if isinstance(hint, type):
         if hint is msgspec.Raw:
-            return True, msgspec.Raw(json.dumps(value, default=str).encode())
+            return True, msgspec.Raw(json.dumps(value, default=float).encode())
         if issubclass(hint, msgspec.Struct):
             return (True, _struct(hint, value)) if isinstance(value, dict) else (False, None)
         if isinstance(value, hint) and not (hint is int and isinstance(value, bool)):

@@ -11,7 +11,7 @@ import msgspec
 
 from spendwatch.fingerprint import Fingerprinter, Message, PromptPrint
 from spendwatch.wire import conversation
-from spendwatch.wire.jsonread import loads, mapping, text
+from spendwatch.wire.jsonread import encoded, loads, mapping, text
 from spendwatch.wire.requests import Asked
 
 _RUN = 16
@@ -26,7 +26,7 @@ def converse_prompt(asked: Asked, fingerprints: Fingerprinter) -> PromptPrint | 
     for place in range(max(len(messages) - _RUN, 0), len(messages)):
         raw = bytes(messages[place])
         if any(mark in raw for mark in _OWN_BLOCKS):
-            messages[place] = msgspec.Raw(msgspec.json.encode(_message(mapping(loads(raw))), enc_hook=str))
+            messages[place] = msgspec.Raw(encoded(_message(mapping(loads(raw)))))
     asked.messages = messages
     return conversation.chat_prompt(asked, fingerprints)
 
@@ -47,7 +47,7 @@ def _block(block: Any) -> list[Any]:
     if isinstance(result, dict):
         said = result.get("content")
         inner = [
-            {"text": msgspec.json.encode(one["json"], enc_hook=str).decode()} if "json" in one else one
+            {"text": encoded(one["json"]).decode()} if "json" in one else one
             for one in map(mapping, said if isinstance(said, list) else [])
         ]
         status = result.get("status")
@@ -69,7 +69,7 @@ def cohere_prompt(body: Mapping[str, Any], fingerprints: Fingerprinter) -> Promp
     ]
     results = body.get("tool_results")
     if isinstance(results, list) and results:
-        outputs = [msgspec.json.encode(mapping(one).get("outputs"), enc_hook=str).decode() for one in results]
+        outputs = [encoded(mapping(one).get("outputs")).decode() for one in results]
         turns.append({"role": "tool", "content": "\n".join(outputs)})
     elif isinstance(body.get("message"), str):
         turns.append({"role": "user", "content": body["message"]})
@@ -89,7 +89,7 @@ def message_prompt(turns: list[dict[str, Any]], system: list[str], fingerprints:
         opening += 1
     return fingerprints.prompt(
         system=system,
-        prefix=[msgspec.json.encode(turns[:-1], enc_hook=str)] if len(turns) > 1 else [],
+        prefix=[encoded(turns[:-1])] if len(turns) > 1 else [],
         last=conversation.last_messages(reversed(turns[-_RUN:])),
         messages=len(turns),
     )

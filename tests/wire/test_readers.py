@@ -33,14 +33,36 @@ ENDPOINTS = [
     ("api.anthropic.com", "/v1/messages"),
     ("api.anthropic.com", "/v1/complete"),
     ("api.anthropic.com", "/v1/messages/count_tokens"),
+    ("bedrock-runtime.us-east-1.amazonaws.com", "/model/m/converse"),
+    ("bedrock-runtime.us-east-1.amazonaws.com", "/model/m/converse-stream"),
+    ("bedrock-runtime.us-east-1.amazonaws.com", "/model/m/invoke"),
+    ("bedrock-runtime.us-east-1.amazonaws.com", "/model/m/invoke-with-response-stream"),
+    ("generativelanguage.googleapis.com", "/v1beta/models/m:batchEmbedContents"),
+    ("generativelanguage.googleapis.com", "/v1beta/interactions"),
+    ("generativelanguage.googleapis.com", "/v1beta/models/m:predictLongRunning"),
+    ("aiplatform.googleapis.com", "/v1/publishers/google/models/m:predict"),
+    ("api.cohere.com", "/v1/chat"),
+    ("api.cohere.com", "/v1/generate"),
+    ("api.openai.com", "/v1/threads/t/runs"),
+    ("api.openai.com", "/v1/videos"),
+    ("api.deepgram.com", "/v1/listen"),
+    ("api.replicate.com", "/v1/predictions"),
+    ("us-south.ml.cloud.ibm.com", "/ml/v1/text/generation_stream"),
+    ("router.huggingface.co", "/models/m"),
+    ("api.aleph-alpha.com", "/complete"),
+    ("dashscope.aliyuncs.com", "/api/v1/services/aigc/text-generation/generation"),
+    ("lmstudio.example", "/api/v1/chat"),
 ]
 CALL_PIECE = {"index": 0, "function": {"arguments": "abc" * 99}}
 endpoints = pytest.mark.parametrize(("host", "path"), ENDPOINTS, ids=lambda value: value)
 
 
-def reader(host: str, path: str, body: bytes = b'{"model": "m"}', content_type: str = "application/json") -> Reader:
+def reader(
+    host: str, path: str, body: bytes = b'{"model": "m", "input": "x"}', content_type: str = "application/json"
+) -> Reader:
     request = Request("POST", host, None, path, {"content-type": content_type}, body)
-    wire = recognise(request, {})
+    # The provider's name takes any body for the format's.
+    wire = recognise(request, {host: "lmstudio"} if host == "lmstudio.example" else {})
     assert wire is not None
     return wire.reader(request, KEYED)
 
@@ -65,6 +87,10 @@ _names = st.sampled_from(
         "contents", "parts", "candidates", "usageMetadata", "promptTokenCount", "functionCall", "finishReason", "args",
         "system", "tools", "prompt", "instructions", "stream", "x_groq", "base_resp", "output_index",
         "incomplete_details",
+        "stopReason", "toolUse", "toolResult", "inputTokens", "messageStart", "contentBlockDelta", "bytes", "results",
+        "outputText", "generation", "generations", "embedding", "embeddings", "predictions", "statistics", "instances",
+        "inputText", "chat_history", "event_type", "interaction", "steps", "step", "required_action", "object", "stats",
+        "metrics", "completions", "details", "token", "result", "inputs", "response_id", "is_finished", "tool_results",
     ]
 )  # fmt: skip
 
