@@ -1,5 +1,5 @@
 # The commands of the README. Each sets up what it needs: .venv from requirements.lock, nothing else.
-.PHONY: setup demo up test lint bench-overhead bench-wire bench-outage bench-ingest
+.PHONY: setup demo up test test-crash lint bench-overhead bench-wire bench-outage bench-ingest
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -16,6 +16,10 @@ up: setup
 
 test: setup
 	@$(BIN)/python -m pytest -n 2 --dist loadfile $(ARGS)
+
+# kill -9 of the store a hundred times while writers send, roll and retry.
+test-crash: setup
+	@SPENDWATCH_TEST_KILLS=$${KILLS:-100} $(BIN)/python -m pytest tests/clickhouse/store/test_kill.py $(ARGS)
 
 lint: setup
 	@$(BIN)/ruff check .
