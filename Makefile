@@ -1,5 +1,5 @@
 # The commands of the README. Each sets up what it needs: .venv from requirements.lock, nothing else.
-.PHONY: setup demo up test test-crash lint bench-overhead bench-wire bench-outage bench-ingest
+.PHONY: setup demo up test test-crash lint bench-overhead bench-wire bench-outage bench-ingest fuzz
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -39,3 +39,6 @@ bench-wire: setup
 
 bench-ingest: setup
 	@$(BIN)/python -W ignore::DeprecationWarning -m benches.ingest
+
+fuzz: setup
+	@$(BIN)/python -m tests.fuzz $(ARGS)

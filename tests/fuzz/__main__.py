@@ -1,0 +1,95 @@
+"""Fuzz every reader for a number of seconds: `python -m tests.fuzz --seconds 600`.
+
+Inputs are mutated seeds, random bytes and random JSON, drawn by hypothesis, which also makes a failure small. A failing
+input is kept in tests/fuzz/seeds, where the tests read it ever after. Exit status 1 when something was found.
+"""
+
+import argparse
+import hashlib
+import json
+import time
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from tests.fuzz.harness import KINDS, SEEDS, check, seeds
+
+EXAMPLES = 40
+_NAMES = sorted(
+    {name.decode() for seed in seeds() for name in seed.split(b'"')[1::2] if name.isascii() and 1 < len(name) < 30}
+)
+
+
+@st.composite
+def mutated(draw: Any) -> bytes:
+    """A seed with some bytes replaced, removed, repeated, or another seed's put in."""
+    data = draw(st.sampled_from(_SEEDS))
+    for _ in range(draw(st.integers(0, 6))):
+        at = draw(st.integers(0, len(data)))
+        to = min(len(data), at + draw(st.integers(0, 40)))
+        kind = draw(st.integers(0, 3))
+        if kind == 0:
+            middle = draw(st.binary(max_size=20))
+        elif kind == 1:
+            middle = data[at:to] * draw(st.integers(0, 30))
+        elif kind == 2:
+            middle = draw(st.sampled_from(_SEEDS))[at:to]
+        else:
+            middle = draw(
+                st.sampled_from([b"null", b"{}", b"[]", b'""', b"-1", b"1e999", b"NaN", b"\\ud800", b"\n\n", b"\0"])
+            )
+        data = data[:at] + middle + data[to:]
+    return bytes(data)
+
+
+_SEEDS = seeds()
+_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=6),
+    max_leaves=25,
+)
+_json = _values.map(lambda value: json.dumps(value).encode())
+_events = st.lists(_json, max_size=5).map(lambda events: b"".join(b"data: " + event + b"\n\n" for event in events))
+
+
+def fuzz(seconds: float) -> int:
+    """Run until the time is over; how many inputs were tried."""
+    tried = 0
+    last: tuple[Any, ...] = ()
+    until = time.monotonic() + seconds
+
+    @settings(
+        max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    @given(
+        st.sampled_from(KINDS),
+        st.none() | mutated() | _json,
+        mutated() | _json | _events | st.binary(max_size=200),
+        st.lists(st.integers(0, 100_000), max_size=12),
+        st.sampled_from([200, 200, 200, 400, 503]),
+        st.booleans(),
+    )
+    def one(kind: Any, sent: Any, data: bytes, cuts: list[int], status: int, complete: bool) -> None:
+        nonlocal tried, last
+        tried += 1
+        last = (sent, data)
+        check(kind, sent, data, cuts, status, complete)
+
+    while time.monotonic() < until:
+        try:
+            one()
+        except BaseException:
+            for part in last:
+                if part:
+                    (SEEDS / f"found-{hashlib.sha256(part).hexdigest()[:12]}.bin").write_bytes(part)
+            raise
+    return tried
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="make fuzz", description="Fuzz every reader of spendwatch.wire.")
+    parser.add_argument("--seconds", type=float, default=600)
+    given_seconds = parser.parse_args().seconds
+    print(f"{fuzz(given_seconds)} inputs in {given_seconds:g} s through {len(KINDS)} readers and paths; nothing found")
