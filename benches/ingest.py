@@ -15,6 +15,7 @@ import json
 import os
 import queue
 import secrets
+import signal
 import socket
 import struct
 import subprocess
@@ -313,6 +314,8 @@ def _start(token: str) -> Collector:
 
 def main() -> int:
     """Run all cases and print the result; 1 when a span was lost, doubled or left without a price."""
+    # A bench that is stopped takes its processes with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="spendwatch-bench-") as name:
         folder = Path(name)
         store = start_store(folder / "store")
