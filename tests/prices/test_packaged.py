@@ -15,6 +15,7 @@ from genai_prices.data_snapshot import get_snapshot
 
 from spendwatch.calls import LLMCall
 from spendwatch.prices import generate, packaged, value
+from spendwatch.prices.book import Meter
 from spendwatch.prices.packaged import FILES, File, names, read_model
 
 Call = Callable[..., LLMCall]
@@ -156,6 +157,35 @@ def test_a_model_is_found_by_the_names_it_goes_by(provider: str, model: str, sam
     found = packaged().find(provider, model, datetime(2026, 11, 24, tzinfo=UTC))
     assert found is not None
     assert found.name == same_as
+
+
+@pytest.mark.parametrize(
+    ("model", "foundation"),
+    [
+        ("us.amazon.nova-micro-v1:0", "amazon.nova-micro-v1:0"),
+        ("us.meta.llama3-3-70b-instruct-v1:0", "meta.llama3-3-70b-instruct-v1:0"),
+        ("arn:aws:bedrock:us-east-1::foundation-model/amazon.titan-text-express-v1", "amazon.titan-text-express-v1"),
+        ("arn:aws:bedrock:us-east-1:123456789012:inference-profile/us.anthropic.claude-haiku-4-5-20251001-v1:0",
+         "us.anthropic.claude-haiku-4-5-20251001-v1:0"),
+        ("eu.anthropic.claude-haiku-4-5-20251001-v1:0", "us.anthropic.claude-haiku-4-5-20251001-v1:0"),
+    ],
+)  # fmt: skip
+def test_bedrocks_profiles_and_arns_have_their_models_prices(model: str, foundation: str) -> None:
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    found, same = packaged().find("aws.bedrock", model, at), packaged().find("aws.bedrock", foundation, at)
+    assert found is not None
+    assert found == same
+
+
+def test_bedrocks_global_profile_has_a_price_of_its_own_and_an_applications_none() -> None:
+    at = datetime(2026, 11, 24, tzinfo=UTC)
+    regional = packaged().find("aws.bedrock", "us.anthropic.claude-haiku-4-5-20251001-v1:0", at)
+    worldwide = packaged().find("aws.bedrock", "global.anthropic.claude-haiku-4-5-20251001-v1:0", at)
+    assert regional is not None
+    assert worldwide is not None
+    assert worldwide.rates[0].prices[Meter.INPUT] < regional.rates[0].prices[Meter.INPUT]
+    profile = "arn:aws:bedrock:us-east-1:123456789012:application-inference-profile/otnfa2ysixqd"
+    assert packaged().find("aws.bedrock", profile, at) is None
 
 
 @pytest.mark.parametrize("provider", ["no-such-provider", "../prices/data/openai", "127.0.0.1:4100", ""])
