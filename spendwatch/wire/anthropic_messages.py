@@ -11,7 +11,7 @@ from typing import Any, Literal
 import msgspec
 
 from spendwatch.wire import conversation
-from spendwatch.wire.jsonread import Run, Shape, count, loads, mapping, tail_object, text
+from spendwatch.wire.jsonread import Run, Shape, count, encoded, loads, mapping, tail_object, text
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
 from spendwatch.wire.sse import run_of
@@ -176,7 +176,7 @@ class MessagesReader(Reader):
                 self.tools.append(block.name)
             if self.said is not None:
                 # In a stream the input starts as {} and follows in pieces.
-                self.said.call(index, block.name, msgspec.json.encode(block.input) if block.input else None)
+                self.said.call(index, block.name, encoded(block.input) if block.input else None)
         elif block.type in _SERVER_TOOLS:
             if block.name and len(self._server_tools) < _MAX_TOOLS:
                 self._server_tools.append(block.name)

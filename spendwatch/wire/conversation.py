@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from spendwatch.fingerprint import Fingerprinter, Message, PromptPrint, Text
-from spendwatch.wire.jsonread import loads, mapping, text
+from spendwatch.wire.jsonread import encoded, loads, mapping, text
 from spendwatch.wire.requests import Asked
 
 _MAX_TOOL_RUN = 16
@@ -151,7 +151,7 @@ def _block(block: Any, message: Message) -> None:
     if kind in ("thinking", "redacted_thinking", "reasoning"):
         return
     if kind == "tool_use":
-        message.calls.append((text(part.get("name")) or "", msgspec.json.encode(part.get("input"))))
+        message.calls.append((text(part.get("name")) or "", encoded(part.get("input"))))
     elif kind in ("tool_result", "function_call_output", "custom_tool_call_output"):
         message.role = "tool"
         content = part.get("content", part.get("output"))

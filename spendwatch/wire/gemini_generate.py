@@ -11,7 +11,7 @@ import msgspec
 
 from spendwatch.fingerprint import Fingerprinter, Message, PromptPrint
 from spendwatch.wire import conversation
-from spendwatch.wire.jsonread import Shape, count, loads, mapping, tail_object, text
+from spendwatch.wire.jsonread import Shape, count, encoded, loads, mapping, tail_object, text
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.usage import Tally, read_cost
 
@@ -94,7 +94,7 @@ class GenerateReader(Reader):
             end = data.rfind(b"\n,")
             parts = loads(data[:end] + b"]") if end > 0 else None
         for part in parts if isinstance(parts, list) else []:
-            found = _SHAPE.read(msgspec.json.encode(part))
+            found = _SHAPE.read(encoded(part))
             if found is not None:
                 self._take(found)
 
@@ -150,7 +150,7 @@ class GenerateReader(Reader):
         if name is not None and len(self.tools) < _MAX_TOOLS:
             self.tools.append(name)
             if self.said is not None and index == 0:
-                self.said.call(len(self.tools), name, msgspec.json.encode(call.get("args") or {}, enc_hook=str))
+                self.said.call(len(self.tools), name, encoded(call.get("args") or {}))
         elif "executableCode" in part and len(self._server_tools) < _MAX_TOOLS:
             self._server_tools.append("code_execution")
         elif self.said is not None and index == 0 and not part.get("thought") and isinstance(part.get("text"), str):
@@ -221,10 +221,10 @@ def _message(content: dict[str, Any]) -> Message:
         call = mapping(piece.get("functionCall") or piece.get("function_call"))
         answer = mapping(piece.get("functionResponse") or piece.get("function_response"))
         if call:
-            message.calls.append((text(call.get("name")) or "", msgspec.json.encode(call.get("args"), enc_hook=str)))
+            message.calls.append((text(call.get("name")) or "", encoded(call.get("args"))))
         elif answer:
             message.role = "tool"
-            message.texts.append(msgspec.json.encode(answer.get("response"), enc_hook=str, order="sorted").decode())
+            message.texts.append(encoded(answer.get("response"), in_order=True).decode())
         elif isinstance(piece.get("text"), str) and not piece.get("thought"):
             message.texts.append(piece["text"])
         elif piece and not piece.get("thought"):

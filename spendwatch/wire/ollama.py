@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from spendwatch.wire import conversation
-from spendwatch.wire.jsonread import Shape, count, loads, mapping
+from spendwatch.wire.jsonread import Shape, count, encoded, loads, mapping
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
 from spendwatch.wire.usage import Tally
@@ -95,7 +95,7 @@ class OllamaChatReader(Reader):
             return
         self.tools.append(name)
         if self.said is not None:
-            arguments = msgspec.json.encode(function.get("arguments"), enc_hook=str)
+            arguments = encoded(function.get("arguments"))
             self.said.call(len(self.tools), name, arguments)
 
 

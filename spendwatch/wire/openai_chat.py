@@ -11,7 +11,7 @@ import msgspec
 
 from spendwatch import money
 from spendwatch.wire import conversation
-from spendwatch.wire.jsonread import Run, Shape, loads, mapping, tail_object, text
+from spendwatch.wire.jsonread import Run, Shape, encoded, loads, mapping, tail_object, text
 from spendwatch.wire.reader import MAX_ERROR_EVENTS, Reader
 from spendwatch.wire.requests import read_body
 from spendwatch.wire.usage import read_openai
@@ -288,7 +288,7 @@ def _encoded(arguments: Any) -> str | bytes | None:
     """Arguments as JSON text: some servers send them as an object."""
     if arguments is None or isinstance(arguments, str):
         return arguments
-    return msgspec.json.encode(arguments)
+    return encoded(arguments)
 
 
 def deployment(path: str) -> str | None:

@@ -133,3 +133,21 @@ def test_a_bare_text_has_the_prints_of_a_single_message(host: str, path: str, se
     other = openai([ASKED])
     for name in (*PROMPT_PARTS, *REPLY_PARTS):
         assert getattr(one, name) == getattr(other, name), name
+
+
+@pytest.mark.parametrize("given", [{"n": 1}, {"n": 1.5}, {"n": 1.0}, {"n": 12345678901234567890}, {"a": [0.1, None]}])
+def test_a_calls_numbers_have_the_same_print_in_every_format(given: dict[str, Any]) -> None:
+    text = json.dumps(given)
+    asked: dict[str, Any] = {"model": "m", "messages": [ASKED]}
+    use = {"type": "tool_use", "name": "s", "input": given}
+    found = [
+        openai([ASKED], tool_calls=[{"function": {"name": "s", "arguments": text}}]),
+        openai([ASKED], tool_calls=[{"function": {"name": "s", "arguments": given}}]),
+        prints("api.anthropic.com", "/v1/messages", asked, {"id": "m", "type": "message", "content": [use]}),
+        prints(BEDROCK, "/model/m/converse", asked,
+               {"output": {"message": {"content": [{"toolUse": {"name": "s", "input": given}}]}}}),
+        prints("generativelanguage.googleapis.com", "/v1beta/models/m:generateContent", {"contents": []},
+               {"candidates": [{"content": {"parts": [{"functionCall": {"name": "s", "args": given}}]}}]}),
+        prints("api.cohere.com", "/v1/chat", {"message": "x"}, {"tool_calls": [{"name": "s", "parameters": given}]}),
+    ]  # fmt: skip
+    assert len({one.tools[0].arguments for one in found}) == 1
