@@ -15,7 +15,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from spendwatch.hooks import seen
-from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange, suppressed
+from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
 from spendwatch.wire import Request, may_be_call
@@ -90,7 +90,7 @@ class Hook:
 
     @shielded("looking at a request")
     def _open(self, recorder: Recorder, req: Any) -> Exchange | None:
-        if not may_be_call(req.method, req.url.raw_path) or inside.get() or suppressed():
+        if not may_be_call(req.method, req.url.raw_path) or inside.get():
             return None
         url = req.url
         request = Request(

@@ -180,7 +180,11 @@ class Sent:
 
 
 def suppressed() -> bool:
-    """Whether somebody up the stack (an exporter, mostly) asked instrumentations to stay away."""
+    """Whether somebody up the stack asked instrumentations to stay away: no HTTP span is then made.
+
+    The call itself is recorded all the same: another LLM instrumentation says so to hide the HTTP request under its own
+    span, and no exporter sends anything that is taken for a call.
+    """
     here = context.get_current()
     return bool(here) and bool(here.get(context._SUPPRESS_INSTRUMENTATION_KEY) or here.get(_PLAIN_SUPPRESS_KEY))
 
@@ -191,7 +195,7 @@ def open_exchange(recorder: Recorder, request: Request, *, http_span: bool) -> E
     if wire is None:
         return None
     reader = wire.reader(request, recorder.fingerprints, tool_names=recorder.settings.tool_names)
-    return Exchange(recorder, reader, request, http_span=http_span)
+    return Exchange(recorder, reader, request, http_span=http_span and not suppressed())
 
 
 def end_all() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from spendwatch.hooks import replyfile, seen
-from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange, suppressed
+from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
 from spendwatch.wire import may_be_call
@@ -82,7 +82,7 @@ class Hook:
     def _open(
         self, recorder: Recorder, conn: Any, method: str, url: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> Exchange | None:
-        if not may_be_call(method.upper(), url) or inside.get() or suppressed():
+        if not may_be_call(method.upper(), url) or inside.get():
             return None
         body = options.get("body", args[0] if args else None)
         headers = options.get("headers", args[1] if len(args) > 1 else None)

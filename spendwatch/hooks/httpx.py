@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from spendwatch.hooks import httpspans, usage
-from spendwatch.hooks.exchange import Exchange, inside, open_exchange, suppressed
+from spendwatch.hooks.exchange import Exchange, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.hooks.seen import Headers
 from spendwatch.hooks.stream import PassingAsync, PassingSync, bodies
@@ -60,7 +60,7 @@ class Hook:
     @shielded("looking at a request")
     def open(self, recorder: Recorder, request: Any) -> Exchange | None:
         """Begin to watch the request, if it goes to an LLM and nobody watches it yet."""
-        if inside.get() or suppressed():
+        if inside.get():
             return None
         url = request.url
         try:

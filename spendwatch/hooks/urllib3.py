@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from spendwatch.hooks import replyfile, seen
-from spendwatch.hooks.exchange import Exchange, inside, open_exchange, suppressed
+from spendwatch.hooks.exchange import Exchange, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
 from spendwatch.wire import may_be_call
@@ -62,7 +62,7 @@ class Hook:
     def _open(
         self, recorder: Recorder, pool: Any, method: str, url: str, args: tuple[Any, ...], options: dict[str, Any]
     ) -> Exchange | None:
-        if not may_be_call(method.upper(), url) or inside.get() or suppressed():
+        if not may_be_call(method.upper(), url) or inside.get():
             return None
         # 2.x names both in its signature; 1.26 hands them on by name.
         body = options.get("body", args[0] if args else None)
