@@ -1,8 +1,10 @@
 """Tags hold where they should and nowhere else: nested, decorated, in tasks, threads and generators."""
 
 import asyncio
+import contextvars
 import threading
 from collections.abc import AsyncGenerator, Generator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -160,6 +162,16 @@ def test_threads_of_asyncio_have_the_tags_and_bare_ones_do_not() -> None:
 
     assert asyncio.run(main()) == ("a", None)
     assert bare == [(None, None)]
+
+
+def test_a_thread_pool_has_the_tags_that_are_handed_to_it() -> None:
+    with ThreadPoolExecutor(1) as pool, spendwatch.tags(team="a"):
+        assert pool.submit(here).result() == (None, None)
+        assert pool.submit(contextvars.copy_context().run, here).result() == ("a", None)
+        assert pool.submit(spendwatch.tags(agent="x")(here)).result() == (None, "x")
+        # The worker keeps nothing of it for the next one.
+        assert pool.submit(here).result() == (None, None)
+    assert here() == (None, None)
 
 
 def test_long_values_are_cut() -> None:
