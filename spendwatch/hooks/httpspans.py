@@ -6,6 +6,7 @@ to 300 µs a call, hence only when wanted. Never here: the call's own span.
 """
 
 import importlib.util
+import re
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from functools import lru_cache
@@ -19,6 +20,8 @@ from spendwatch.recorder import Begun
 
 PACKAGE = "opentelemetry-instrumentation-httpx"
 _MODULE = "opentelemetry.instrumentation.httpx"
+_ADDRESSES = ("http.url", "url.full", "url.query", "http.target")
+_KEY = re.compile(r"((?:^|[?&])(?:api[-_]?)?key=)[^&#]*", re.IGNORECASE)
 
 
 def wanted(settings: Settings, module: str) -> bool:
@@ -72,8 +75,21 @@ def under(
     """
     classes = _classes(module)
     if classes is not None and not classes[0]().is_instrumented_by_opentelemetry:
-        transport = classes[2 if asynchronous else 1](transport, tracer_provider=provider)
+        hook = _hide_keys_async if asynchronous else _hide_keys
+        transport = classes[2 if asynchronous else 1](transport, tracer_provider=provider, request_hook=hook)
     return transport, _current(begun)
+
+
+def _hide_keys(span: trace.Span, request: Any) -> None:  # noqa: ARG001  # as that package calls it
+    """Take a key in the address (Gemini's `?key=`) off the span, where that package puts the whole address."""
+    for name in _ADDRESSES:
+        value = (getattr(span, "attributes", None) or {}).get(name)
+        if isinstance(value, str) and "key=" in value:
+            span.set_attribute(name, _KEY.sub(r"\1REDACTED", value))
+
+
+async def _hide_keys_async(span: trace.Span, request: Any) -> None:
+    _hide_keys(span, request)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """No content and no key leaves the process, touches the disk or stands in a log, in any format, however a call ends."""
 
+import asyncio
 import base64
 import gzip
 import logging
@@ -11,6 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 import spendwatch
 from tests.hooks.loopback import Answer, Loopback
@@ -206,6 +210,30 @@ def test_an_error_whose_text_has_the_key_is_recorded_without_it(
     assert spendwatch.flush(20)
     assert len(sink.taken) == 1
     assert CANARY.found_in(outside.all()) == []
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_http_span_under_a_call_has_no_key_of_its_address(asynchronous: bool, provider: Loopback) -> None:
+    memory, traces = InMemorySpanExporter(), TracerProvider()
+    traces.add_span_processor(SimpleSpanProcessor(memory))
+    spendwatch.instrument(tracer_provider=traces, http_spans=True)
+    provider.always(b'{"candidates": [], "usageMetadata": {"promptTokenCount": 3}}', framing="length")
+    url = f"{provider.url}/v1beta/models/gemini-2.5-flash:generateContent?alt=json&key={CANARY.word}"
+    ask = {"contents": [{"parts": [{"text": "hi"}]}]}
+
+    async def there() -> None:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            await client.post(url, json=ask)
+
+    if asynchronous:
+        asyncio.run(there())
+    else:
+        httpx.post(url, json=ask, trust_env=False)
+    found = memory.get_finished_spans()
+    assert len(found) == 2
+    assert provider.seen[0].target.endswith(CANARY.word)
+    assert CANARY.found_in([span.to_json().encode() for span in found]) == []
+    assert "alt=json" in found[0].to_json()
 
 
 def test_a_fault_of_our_own_says_nothing_of_the_call(
