@@ -15,7 +15,7 @@ from spendwatch.errors import StoreError
 from tests.clickhouse.builders import MONTH, RECEIVED, a_call, total
 from tests.fixtures.store import RunningStore, start_store
 
-BATCHES, SIZE = 24, 40
+SIZE = 40
 
 
 def batch(number: int) -> list[PricedCall]:
@@ -48,13 +48,17 @@ def test_a_store_killed_during_inserts_and_rolls_loses_and_doubles_nothing(
     with connect(store.dsn, caller="tests") as ch:
         migrate(ch)
     answered = threading.Semaphore(0)
-    gone = threading.Event()
+    gone, enough = threading.Event(), threading.Event()
     failures: list[BaseException] = []
+    written = 0
 
     def write() -> None:
+        nonlocal written
         try:
-            for number in range(BATCHES):
-                send_until_answered(store.dsn, batch(number), gone)
+            # On and on, so that there is always a batch on its way when the store goes; whole pairs of them.
+            while not enough.is_set() or written % 2:
+                send_until_answered(store.dsn, batch(written), gone)
+                written += 1
                 answered.release()
         except BaseException as error:
             failures.append(error)
@@ -68,13 +72,14 @@ def test_a_store_killed_during_inserts_and_rolls_loses_and_doubles_nothing(
         with connect(store.dsn, caller="tests") as ch:
             rollup.roll(ch)
         store = killed_and_restarted(store, tmp_path, port)
+    enough.set()
     writer.join(timeout=120)
     assert not writer.is_alive()
     assert failures == []
     assert gone.is_set(), "the store was never away while a batch was on its way"
     with store.process, connect(store.dsn, caller="tests") as ch:
         rollup.roll(ch)
-        sent = [call for number in range(0, BATCHES, 2) for call in batch(number)]
+        sent = [call for number in range(0, written, 2) for call in batch(number)]
         spend = queries.spend(ch, {}, MONTH)
         assert (spend.calls, spend.cost) == (len(sent), total(sent))
         raw = ch.query("raw", "SELECT count(), sum(effective_cost) FROM llm_calls FINAL")
