@@ -100,6 +100,7 @@ class Hook:
             path=url.raw_path_qs,
             headers=seen.headers(req.headers.items()),
             body=_sent_body(req.body),
+            default_port=url.port or 443,
         )
         return open_exchange(recorder, request, http_span=False)
 

@@ -53,7 +53,7 @@ class Exchange:
         self._recorder = recorder
         self._reader = reader
         self._host = request.host
-        self._port = request.port
+        self._port = request.port or request.default_port
         self._key_hash = recorders.key_hash(request.headers)
         self._decoder: Decoder | None = None
         self._first_ns: int | None = None

@@ -74,6 +74,7 @@ class Hook:
             path=url.raw_path.decode("ascii", "replace"),
             headers=Headers(request.headers.raw),
             body=body,
+            default_port=80 if url.scheme == "http" else 443,
         )
         return open_exchange(recorder, seen, http_span=httpspans.wanted(recorder.settings, self._module.__name__))
 

@@ -81,6 +81,7 @@ def request(method: str, target: str, host: str, port: int | None, sent_headers:
         path=path,
         headers=headers(sent_headers.items() if sent_headers is not None else ()),
         body=body(sent_body),
+        default_port=port if port in DEFAULT_PORTS else 443,
     )
 
 

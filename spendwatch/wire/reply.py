@@ -27,6 +27,8 @@ class Request:
     """Names in lower case."""
     body: bytes | None
     """None: the body could not be seen (the app streams it)."""
+    default_port: int = 443
+    """What port None stands for, by the scheme."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

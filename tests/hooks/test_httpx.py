@@ -29,7 +29,10 @@ def test_a_double_in_place_of_the_transport_sees_and_gives_the_same(kind: Kind, 
 
     kind.run(body, transport=kind.transport(handler))
     assert type(requests[0]) is module.Request
-    has(only(spans()), **{"gen_ai.provider.name": "openai", "server.address": "api.openai.com", **TOKENS})
+    has(
+        only(spans()),
+        **{"gen_ai.provider.name": "openai", "server.address": "api.openai.com", "server.port": 443, **TOKENS},
+    )
 
 
 def test_a_reply_that_a_caching_transport_kept_is_no_call(kind: Kind, spans: Spans) -> None:
