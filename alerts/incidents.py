@@ -232,7 +232,8 @@ def _learn(incident: Incident, evidence: dict[str, Any]) -> None:
     """Keep new evidence. The version grows when a message would look different: not with every cent of a budget."""
     if evidence == incident.evidence:
         return
-    small = dict.fromkeys(("as_of", "spent"))
+    # A rolling window moves with every look.
+    small = dict.fromkeys(("as_of", "spent", "window_start", "window_end"))
     if {**evidence, **small} != {**incident.evidence, **small}:
         incident.version += 1
     incident.evidence = evidence

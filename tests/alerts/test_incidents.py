@@ -113,6 +113,16 @@ def test_a_rolling_budget_tells_again_only_after_it_had_calmed(budget: Budget, c
     assert said() == ["threshold:50@500", "threshold:50@500"]
 
 
+def test_a_rolling_window_that_moves_on_changes_no_message(budget: Budget, clock: Clock) -> None:
+    budget.period, budget.hours = "rolling", 6
+    versions = []
+    for _ in range(3):
+        spend(budget, "260", clock)
+        clock.move(minutes=10)
+        versions.append(Incident.objects.get().version)
+    assert len(set(versions)) == 1
+
+
 def test_a_rolling_breach_that_a_person_resolved_stays_resolved_until_it_grows(
     budget: Budget, clock: Clock, ada: User
 ) -> None:
