@@ -7,7 +7,7 @@ and its result streamed out. A statement that only reads is stopped when its cli
 import asyncio
 import contextlib
 import functools
-from collections.abc import Awaitable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from spendwatch.clickhouse.store.answer import Answer
@@ -110,6 +110,13 @@ class Exchange:
         app = self._app
         async with app.place(self._user, self._answer.query_id) as entry:
             taken: list[Taken] = []
+
+            async def leave() -> None:
+                """Give the connection back, before the client can know that its statement is over: the next one in its
+                session may come at once."""
+                held, taken[:] = list(taken), []
+                await _finished(app.thread(functools.partial(self._leave, held, entry)))
+
             left = asyncio.create_task(self._body.left())
             try:
                 result, pieces = await self._unless_left(
@@ -117,12 +124,13 @@ class Exchange:
                 )
                 self._answer.format = result.format
                 if pieces is None and result.complete:
+                    await leave()
                     await self._answer.whole(result.first, result.progress, self._request.accept_encoding)
                 else:
-                    await self._stream(result, pieces, left)
+                    await self._stream(result, pieces, left, leave)
             finally:
                 left.cancel()
-                await _finished(app.thread(functools.partial(self._leave, taken, entry)))
+                await leave()
 
     def _open(self, sql: str, entry: "Running", taken: "list[Taken]") -> tuple[Result, Iterator[bytes] | None]:
         """Run a statement up to its first rows (blocking); with wait_end_of_query, to its end."""
@@ -168,7 +176,13 @@ class Exchange:
             await _finished(task)
         raise ClientLeft
 
-    async def _stream(self, result: Result, pieces: Iterator[bytes] | None, left: "asyncio.Task[None]") -> None:
+    async def _stream(
+        self,
+        result: Result,
+        pieces: Iterator[bytes] | None,
+        left: "asyncio.Task[None]",
+        leave: Callable[[], Awaitable[None]],
+    ) -> None:
         encoding = chosen(self._request.accept_encoding)
         pack = packer(encoding)
         await self._answer.begin(result.progress, encoding)
@@ -187,6 +201,7 @@ class Exchange:
                 if left.done():
                     raise ClientLeft
                 piece = await self._app.thread(following)
+            await leave()
             await self._answer.end(pack.finish())
         except Refusal as error:
             await self._answer.break_off(error, pack)

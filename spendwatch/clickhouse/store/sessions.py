@@ -15,6 +15,8 @@ from spendwatch.clickhouse.store.errors import SESSION_IS_LOCKED, SESSION_NOT_FO
 from spendwatch.clickhouse.store.statement import quote
 
 MAX_SESSIONS = 256
+BUSY_WAIT_S = 0.25
+"""How long a statement waits for the one before it in its session."""
 
 
 @dataclass(slots=True)
@@ -74,17 +76,21 @@ class Sessions:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._lock = threading.Lock()
+        self._free = threading.Condition(self._lock)
         self._open: dict[tuple[str, str], Session] = {}
 
     def enter(self, user: str, session_id: str, *, timeout_s: int, check: bool, readonly: bool) -> Session:
         """The session, opened when it is new; to be left by leave(). check: it must exist already. Raises Refusal."""
         self.close_expired()
         key = (user, session_id)
-        with self._lock:
-            session = self._open.get(key)
-            if session is not None:
-                if session.busy:
+        patience = time.monotonic() + BUSY_WAIT_S
+        with self._free:
+            # A client may send the next statement on another connection before this process has put the last one's
+            # settings back: that takes a moment, a concurrent statement longer.
+            while (session := self._open.get(key)) is not None and session.busy:
+                if not self._free.wait(patience - time.monotonic()):
                     raise refusal(SESSION_IS_LOCKED, f"Session {session_id} is locked by a concurrent client")
+            if session is not None:
                 session.busy = True
                 session.timeout_s = timeout_s
                 return session
@@ -104,6 +110,7 @@ class Sessions:
         with self._lock:
             session.expires = time.monotonic() + session.timeout_s
             session.busy = False
+            self._free.notify_all()
             if session.link.spoiled:
                 self._open = {key: other for key, other in self._open.items() if other is not session}
         if session.link.spoiled:

@@ -2,13 +2,15 @@
 
 import base64
 import gzip
+import http.client
 import json
 import secrets
 import socket
 import threading
 import time
 import zlib
-from urllib.parse import urlsplit
+from contextlib import closing
+from urllib.parse import urlencode, urlsplit
 
 import lz4.frame
 import pytest
@@ -175,6 +177,18 @@ def test_an_unknown_encoding_is_named(fetch: Fetch) -> None:
     reply = fetch(b"SELECT 1", headers={"Content-Encoding": "snappy"})
     assert reply.code == 89
     assert b"snappy" in reply.body
+
+
+def test_a_session_is_free_as_soon_as_its_statement_is_answered(store_process: RunningStore) -> None:
+    # Settings of one statement's own have to be taken back after it: that must not be left for after the answer.
+    settings = {"max_block_size": "5000", "max_threads": "1", "max_insert_block_size": "7", "max_columns_to_read": "9"}
+    query = urlencode({"session_id": secrets.token_hex(8), **settings})
+    sent = {"X-ClickHouse-User": "spendwatch", "X-ClickHouse-Key": store_process.password}
+    with closing(http.client.HTTPConnection(urlsplit(store_process.url).netloc, timeout=60)) as connection:
+        for rows in (1, 30_000) * 150:
+            connection.request("POST", f"/?{query}", f"SELECT number FROM numbers({rows}) FORMAT TSV".encode(), sent)
+            answer = connection.getresponse()
+            assert (answer.read().count(b"\n"), answer.status) == (rows, 200)
 
 
 def test_sessions_are_locked_checked_and_their_users_own(fetch: Fetch) -> None:
