@@ -7,6 +7,7 @@ model (advisor) are kept apart. A stream that broke before its message_delta has
 """
 
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -235,15 +236,23 @@ def _iterations(usage: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def other_models(usage: dict[str, Any]) -> list[dict[str, Any]]:
-    """The counts of passes that another model made, by its name: billed at that model's price."""
+    """The counts of passes that another model made, by its name: they are at that model's price."""
+    passes = _iterations(usage)
+    served = next((text(one.get("model")) for one in passes if one.get("type") == "fallback_message"), None)
     return [
         {name: value for name, value in one.items() if name in ("model", "type") or count(value) is not None}
-        for one in _iterations(usage)
-        if one.get("type") == "advisor_message" and text(one.get("model"))
+        for one in passes
+        if _of_another(one, served)
     ]
+
+
+def _of_another(one: dict[str, Any], served: str | None) -> bool:
+    """Whether a pass was an advisor's, or that of a model that declined before the one that answered (fallback)."""
+    model, kind = text(one.get("model")), one.get("type")
+    return model is not None and (kind == "advisor_message" or (kind == "message" and served not in (None, model)))
 
 
 def _model_in_path(path: str) -> str | None:
     """The model of a Vertex path: .../models/claude-sonnet-4-5@20250929:rawPredict."""
     _, found, rest = path.partition("/models/")
-    return text(rest.partition(":")[0]) if found else None
+    return text(unquote(rest.partition(":")[0])) if found else None

@@ -108,7 +108,10 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "speech": (Kind(SpeechReader, "/audio/speech", (b'"input"', b'"voice"')),),
     "moderations": (Kind(ModerationsReader, "/moderations", (b'"input"', b'"model"')),),
     "messages": (Kind(MessagesReader, "/messages", (b'"messages"', b'"max_tokens"'), header="anthropic-version"),),
-    "rawPredict": (Kind(MessagesReader, ":rawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
+    "rawPredict": (
+        Kind(CountTokensReader, "/count-tokens:rawPredict", (b'"anthropic_version"',), within="/anthropic/"),
+        Kind(MessagesReader, ":rawPredict", (b'"anthropic_version"',), within="/anthropic/"),
+    ),
     "streamRawPredict": (Kind(MessagesReader, ":streamRawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
     "generateContent": (Kind(GenerateReader, ":generateContent", (b'"contents"',), within="/models/"),),
     "streamGenerateContent": (Kind(GenerateReader, ":streamGenerateContent", (b'"contents"',), within="/models/"),),

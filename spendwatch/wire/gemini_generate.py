@@ -156,16 +156,6 @@ class GenerateReader(Reader):
         elif self.said is not None and index == 0 and not part.get("thought") and isinstance(part.get("text"), str):
             self.said.text(part["text"])
 
-    def read_error(self, value: Any) -> bool:
-        """Google's errors name their kind `status`, and may stand in an array."""
-        if isinstance(value, list) and value:
-            value = value[0]
-        found = super().read_error(value)
-        kind = text(mapping(mapping(value).get("error")).get("status"))
-        if found and kind is not None and self.error is not None:
-            self.error = (kind, self.error[1])
-        return found
-
 
 def _prompt(read: Body, contents: list[msgspec.Raw], fingerprints: Fingerprinter) -> PromptPrint:
     system = mapping(read.systemInstruction or read.system_instruction).get("parts")

@@ -197,7 +197,8 @@ class Reader:
         """Take type and code from an error reply or event; whether there is an error in it.
 
         Shapes: {"error": {type, code, ...}}, {"error": "text", "code": ...}, {"object": "error", type, code},
-        {"errors": [{code, ...}]} (Cloudflare), {"error_code": ...} (Databricks), and FastAPI's {"detail": ...}.
+        {"error": {code, status}}, also in an array (Google), {"errors": [{code, ...}]} (Cloudflare),
+        {"error_code": ...} (Databricks), and FastAPI's {"detail": ...}.
         """
         if isinstance(value, list) and value:
             value = value[0]
@@ -212,10 +213,12 @@ class Reader:
             found = body
         else:
             return False
-        kind = found.get("type")
+        kind = text(found.get("type"))
+        if kind is None or kind == "error":
+            kind = text(found.get("status"))
         code = found.get("code", found.get("error_code"))
         self.error = (
-            text(kind) if kind != "error" else None,
+            kind,
             str(code) if isinstance(code, int | str) and not isinstance(code, bool) and code != "" else None,
         )
         return True
