@@ -7,6 +7,7 @@ much rather than too little). A cost that the reply reported always wins over on
 
 from datetime import UTC, datetime
 from decimal import Decimal, localcontext
+from typing import Any
 
 from spendwatch import money
 from spendwatch.calls import CostBasis, LLMCall, PricedCall, TokenUsage
@@ -18,9 +19,9 @@ FREE_SUFFIX = ":free"
 FREE_VERSION = "free"
 FAILED_VERSION = "failed-request"
 
-_STANDARD = (None, "default", "standard", "auto", "on_demand", "")
+STANDARD_TIERS = (None, "default", "standard", "auto", "on_demand", "")
 # What a reply without output tokens may still be: these operations have none to charge for.
-_INPUT_ONLY = ("embeddings", "rerank", "moderation")
+INPUT_ONLY = ("embeddings", "rerank", "moderation")
 
 
 def value(call: LLMCall, book: PriceBook) -> PricedCall:
@@ -36,11 +37,12 @@ def listed(call: LLMCall, book: PriceBook) -> tuple[Decimal | None, str | None]:
 
     The same as value() of the call finds, without the other layers.
     """
-    free = _free(call, _names(call))
+    names = model_names(call)
+    free = why_free(call, names)
     if free is not None:
         return money.ZERO, free
     at = call.started_at.astimezone(UTC)
-    model = _find(book, call, _names(call), at)
+    model = find_model(book, call, names, at)
     if model is None:
         return None, None
     with localcontext() as context:
@@ -49,7 +51,7 @@ def listed(call: LLMCall, book: PriceBook) -> tuple[Decimal | None, str | None]:
     return found, model.version if found is not None else None
 
 
-def _free(call: LLMCall, names: list[str]) -> str | None:
+def why_free(call: LLMCall, names: list[str]) -> str | None:
     """Why a call costs nothing, None for one that has a price."""
     if call.http_status is not None and call.http_status >= 400 and not _any_tokens(call.usage):
         # Providers charge nothing for a request they refused.
@@ -58,12 +60,12 @@ def _free(call: LLMCall, names: list[str]) -> str | None:
 
 
 def _value(call: LLMCall, book: PriceBook) -> PricedCall:
-    names = _names(call)
-    free = _free(call, names)
+    names = model_names(call)
+    free = why_free(call, names)
     if free is not None:
         return _priced(call, money.ZERO, money.ZERO, money.ZERO, free)
     at = call.started_at.astimezone(UTC)
-    model = _find(book, call, names, at)
+    model = find_model(book, call, names, at)
     differs = model is not None and _differs_from_list(call, model)
     list_cost = cost(call, model, at, listing=True) if model is not None and differs else None
     if model is None:
@@ -86,14 +88,14 @@ def _differs_from_list(call: LLMCall, model: Model) -> bool:
     return bool(
         usage.cache_read_input_tokens
         or usage.cache_write_input_tokens
-        or call.service_tier not in _STANDARD
+        or call.service_tier not in STANDARD_TIERS
         or model.has_hours
     )
 
 
 def _is_listed_alike(call: LLMCall, model: Model) -> bool:
     """Whether the call has a cost by the book exactly when it has a list price: the same rates hold for both."""
-    return call.service_tier in _STANDARD and not model.has_hours
+    return call.service_tier in STANDARD_TIERS and not model.has_hours
 
 
 def _priced(
@@ -133,10 +135,10 @@ def cost(call: LLMCall, model: Model, at: datetime, *, listing: bool = False) ->
         return None
     output_tokens = usage.output_tokens
     if output_tokens is None:
-        if call.operation_name not in _INPUT_ONLY:
+        if call.operation_name not in INPUT_ONLY:
             return None
         output_tokens = 0
-    tier = None if listing or call.service_tier in _STANDARD else call.service_tier
+    tier = None if listing or call.service_tier in STANDARD_TIERS else call.service_tier
     prices = model.prices(at, tier=tier, input_tokens=usage.input_tokens, by_hour=not listing)
     if prices is None:
         return None
@@ -144,9 +146,9 @@ def cost(call: LLMCall, model: Model, at: datetime, *, listing: bool = False) ->
     generated = _output_cost(usage, output_tokens, prices)
     if spent is None or generated is None:
         return None
-    searches = _searches(call)
-    if searches:
-        spent += searches * prices.get(Meter.WEB_SEARCH, money.ZERO)
+    searched = searches(call)
+    if searched:
+        spent += searched * prices.get(Meter.WEB_SEARCH, money.ZERO)
     return spent + generated + prices.get(Meter.REQUEST, money.ZERO)
 
 
@@ -157,17 +159,14 @@ def _input_cost(usage: TokenUsage, total: int, prices: dict[Meter, Decimal], *, 
     fresh = total
     spent = money.ZERO
     if not listing:
-        # Some providers report more cached tokens than input tokens: no bucket may go below zero.
-        if usage.cache_read_input_tokens:
-            read = min(usage.cache_read_input_tokens, fresh)
-            fresh -= read
-            spent += read * prices.get(Meter.CACHE_READ, rate)
-        if usage.cache_write_input_tokens:
-            written = min(usage.cache_write_input_tokens, fresh)
-            fresh -= written
-            hour = min(usage.cache_write_1h_input_tokens or 0, written)
+        read, written = usage.cache_read_input_tokens, usage.cache_write_input_tokens
+        if read or written:
+            fresh, read, written, hour = input_shares(
+                total, read or 0, written or 0, usage.cache_write_1h_input_tokens or 0
+            )
             write_rate = prices.get(Meter.CACHE_WRITE, rate)
-            spent += (written - hour) * write_rate
+            spent += read * prices.get(Meter.CACHE_READ, rate)
+            spent += written * write_rate
             spent += hour * prices.get(Meter.CACHE_WRITE_1H, write_rate)
     if usage.input_audio_tokens or usage.input_image_tokens:
         for tokens, meter in (
@@ -179,6 +178,18 @@ def _input_cost(usage: TokenUsage, total: int, prices: dict[Meter, Decimal], *, 
                 fresh -= part
                 spent += part * prices[meter]
     return spent + fresh * rate
+
+
+def input_shares(total: Any, read: Any, written: Any, hour: Any, least: Any = min) -> tuple[Any, Any, Any, Any]:
+    """Input tokens by what they cost: (fresh, read from cache, written to it, written to it for an hour).
+
+    Some providers report more cached tokens than input tokens: no share goes below zero. Arrays are shared out
+    element by element, with numpy's minimum as `least`.
+    """
+    read = least(read, total)
+    written = least(written, total - read)
+    hour = least(hour, written)
+    return total - read - written, read, written - hour, hour
 
 
 def _output_cost(usage: TokenUsage, total: int, prices: dict[Meter, Decimal]) -> Decimal | None:
@@ -200,7 +211,7 @@ def _output_cost(usage: TokenUsage, total: int, prices: dict[Meter, Decimal]) ->
     return spent + text * rate
 
 
-def _searches(call: LLMCall) -> int:
+def searches(call: LLMCall) -> int:
     """Searches by the provider's own tool, which are billed by the piece."""
     given = call.attributes.get("web_searches", "")
     return int(given) if given.isdecimal() and len(given) < 7 else 0
@@ -210,7 +221,7 @@ def _any_tokens(usage: TokenUsage) -> bool:
     return bool(usage.input_tokens or usage.output_tokens or usage.total_tokens)
 
 
-def _names(call: LLMCall) -> list[str]:
+def model_names(call: LLMCall) -> list[str]:
     """The model's names, the one asked for first; at Azure that is a deployment, so the served model's first."""
     names = [call.request_model, call.response_model]
     if call.provider_name.startswith("azure."):
@@ -218,7 +229,8 @@ def _names(call: LLMCall) -> list[str]:
     return [name for name in names if name]
 
 
-def _find(book: PriceBook, call: LLMCall, names: list[str], at: datetime) -> Model | None:
+def find_model(book: PriceBook, call: LLMCall, names: list[str], at: datetime) -> Model | None:
+    """The model with rates that one of the names means at that provider."""
     for name in names:
         found = book.find(call.provider_name, name, at)
         if found is not None and found.rates:
@@ -232,8 +244,13 @@ def _routed(
     """Behind a gateway the serving endpoint's list price, called directly the list price itself."""
     if call.serving_provider is None:
         return list_cost if call.provider_name != "openrouter" else None
-    for name in reversed(names):
-        endpoint = book.endpoint(name, call.serving_provider)
-        if endpoint is not None:
-            return cost(call, endpoint, at, listing=True)
-    return None
+    endpoint = find_endpoint(book, call, names)
+    return cost(call, endpoint, at, listing=True) if endpoint is not None else None
+
+
+def find_endpoint(book: PriceBook, call: LLMCall, names: list[str]) -> Model | None:
+    """The endpoint behind a gateway that served the call."""
+    if call.serving_provider is None:
+        return None
+    found = (book.endpoint(name, call.serving_provider) for name in reversed(names))
+    return next((endpoint for endpoint in found if endpoint is not None), None)
