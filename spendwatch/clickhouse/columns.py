@@ -2,7 +2,9 @@
 
 Reading back what was written gives an equal call (once normalised). Empty text and 0 stand for "unknown" in columns
 that are not Nullable. Money goes out as whole pico-dollars, times as whole microseconds since 1970, fingerprints as
-64-bit numbers. Never here: a connection.
+64-bit numbers, trace and span ids as bytes. A `…_offset` column holds how far a figure is from the one it mostly equals
+(effective_cost; input plus output tokens), so that it takes no space; the table gives the figure itself under its plain
+name. Never here: a connection.
 """
 
 from collections.abc import Mapping, Sequence
@@ -66,6 +68,7 @@ _FLAG = get_from_name("Nullable(Bool)")
 _HASH = get_from_name("UInt64")
 _LABEL = get_from_name("LowCardinality(String)")
 _TEXT = get_from_name("String")
+_SPAN = get_from_name("FixedString(8)")
 _MONEY = _PicoUsd(get_from_name("Nullable(Decimal(18, 12))").type_def, 18, 64, 12)
 
 TYPES: Mapping[str, ClickHouseType] = {
@@ -80,9 +83,9 @@ TYPES: Mapping[str, ClickHouseType] = {
     "duration_us": get_from_name("UInt64"),
     "time_to_first_chunk_us": get_from_name("Nullable(UInt64)"),
     "source": _LABEL,
-    "trace_id": _TEXT,
-    "span_id": _TEXT,
-    "parent_span_id": _TEXT,
+    "trace_id": get_from_name("FixedString(16)"),
+    "span_id": _SPAN,
+    "parent_span_id": _SPAN,
     "response_id": _TEXT,
     "environment": _LABEL,
     "team": _LABEL,
@@ -105,13 +108,14 @@ TYPES: Mapping[str, ClickHouseType] = {
     "error_type": _LABEL,
     "finish_reason": _LABEL,
     "streamed": get_from_name("Bool"),
-    **{field.name: _COUNT for field in fields(TokenUsage)},
+    **{field.name: _COUNT for field in fields(TokenUsage) if field.name != "total_tokens"},
+    "total_tokens_offset": get_from_name("Nullable(Int64)"),
     "list_cost": _MONEY,
     "routed_cost": _MONEY,
     "effective_cost": _MONEY,
-    "upstream_cost": _MONEY,
-    "reported_cost": _MONEY,
-    "observer_listed_cost": _MONEY,
+    "upstream_cost_offset": _MONEY,
+    "reported_cost_offset": _MONEY,
+    "observer_listed_cost_offset": _MONEY,
     "cost_basis": _LABEL,
     "price_version": _LABEL,
     "observer_price_version": _LABEL,
@@ -137,7 +141,8 @@ _READ = {
     "started_at": "toUnixTimestamp64Micro(started_at)",
     "received_at": "toUnixTimestamp64Milli(received_at)",
 }
-SELECT = ", ".join(_READ.get(name, name) for name in TYPES)
+_NAMES = [name.removesuffix("_offset") for name in TYPES]
+SELECT = ", ".join(_READ.get(name, name) for name in _NAMES)
 """The select list whose rows read() takes."""
 
 
@@ -172,6 +177,9 @@ def normalise(call: PricedCall) -> PricedCall:
     clean = replace(
         seen,
         **texts,
+        trace_id=_read_id(_id(seen.trace_id, 16)),
+        span_id=_read_id(_id(seen.span_id, 8)),
+        parent_span_id=_read_id(_id(seen.parent_span_id, 8)) or None,
         started_at=seen.started_at.astimezone(UTC),
         duration_us=max(seen.duration_us, 0),
         time_to_first_chunk_us=None if (seen.time_to_first_chunk_us or 0) < 0 else seen.time_to_first_chunk_us,
@@ -202,13 +210,14 @@ def values(priced: PricedCall) -> tuple[Any, ...]:
     """The facts of a normalised call as column values, in the order of TYPES after its first seven names."""
     call, tags, usage = priced.call, priced.call.tags, priced.call.usage
     print_ = call.fingerprint or Fingerprint()
+    effective = _pico(priced.effective_cost)
     return (
         call.duration_us,
         call.time_to_first_chunk_us,
         call.source,
-        call.trace_id,
-        call.span_id,
-        call.parent_span_id or "",
+        _id(call.trace_id, 16),
+        _id(call.span_id, 8),
+        _id(call.parent_span_id, 8),
         call.response_id or "",
         tags.environment or "",
         tags.team or "",
@@ -231,13 +240,13 @@ def values(priced: PricedCall) -> tuple[Any, ...]:
         call.error_type or "",
         ",".join(call.finish_reasons),
         call.streamed,
-        *(getattr(usage, field.name) for field in fields(usage)),
+        *_counts(_usage_counts(usage)),
         _pico(priced.list_cost),
         _pico(priced.routed_cost),
-        _pico(priced.effective_cost),
-        _pico(call.upstream_cost),
-        _pico(call.reported_cost),
-        _pico(call.listed_cost),
+        effective,
+        _offset(_pico(call.upstream_cost), effective),
+        _offset(_pico(call.reported_cost), effective),
+        _offset(_pico(call.listed_cost), effective),
         priced.cost_basis.value,
         priced.price_version or "",
         call.price_version or "",
@@ -273,7 +282,7 @@ def first_values(priced: PricedCall) -> tuple[Any, ...]:
     chunk, byok = call.time_to_first_chunk_us, call.is_byok
     reported, reasons, extra = call.reported_cost, call.finish_reasons, tags.extra
     reported_pico = _whole_pico(reported)
-    effective = priced.effective_cost
+    effective = reported_pico if priced.effective_cost is reported else _whole_pico(priced.effective_cost)
     if seen is None:
         prints = _NO_FINGERPRINT
     else:
@@ -296,9 +305,9 @@ def first_values(priced: PricedCall) -> tuple[Any, ...]:
         call.duration_us if call.duration_us > 0 else 0,
         None if chunk is None or chunk < 0 else chunk,
         call.source,
-        call.trace_id,
-        call.span_id,
-        call.parent_span_id or "",
+        _id(call.trace_id, 16),
+        _id(call.span_id, 8),
+        _id(call.parent_span_id, 8),
         call.response_id or "",
         tags.environment or "",
         tags.team or "",
@@ -321,13 +330,13 @@ def first_values(priced: PricedCall) -> tuple[Any, ...]:
         call.error_type or "",
         ",".join(reason.replace(",", " ") for reason in reasons if reason) if reasons else "",
         call.streamed,
-        *counts,
+        *_counts(counts),
         _whole_pico(priced.list_cost),
         _whole_pico(priced.routed_cost),
-        reported_pico if effective is reported else _whole_pico(effective),
-        _whole_pico(call.upstream_cost),
-        reported_pico,
-        _whole_pico(call.listed_cost),
+        effective,
+        _offset(_whole_pico(call.upstream_cost), effective),
+        _offset(reported_pico, effective),
+        _offset(_whole_pico(call.listed_cost), effective),
         priced.cost_basis._value_,
         priced.price_version or "",
         call.price_version or "",
@@ -341,7 +350,7 @@ def first_values(priced: PricedCall) -> tuple[Any, ...]:
 
 def read(row: Sequence[Any]) -> StoredCall:
     """The call in one row of a query for SELECT."""
-    at = dict(zip(TYPES, row, strict=True))
+    at = dict(zip(_NAMES, row, strict=True))
     attributes: dict[str, str] = at["attributes"]
     return StoredCall(
         call_id=at["call_id"],
@@ -354,9 +363,9 @@ def read(row: Sequence[Any]) -> StoredCall:
         cost_basis=CostBasis(at["cost_basis"]),
         price_version=at["price_version"] or None,
         call=LLMCall(
-            trace_id=at["trace_id"],
-            span_id=at["span_id"],
-            parent_span_id=at["parent_span_id"] or None,
+            trace_id=_read_id(at["trace_id"]),
+            span_id=_read_id(at["span_id"]),
+            parent_span_id=_read_id(at["parent_span_id"]) or None,
             started_at=from_micros(at["started_at"]),
             duration_us=at["duration_us"],
             time_to_first_chunk_us=at["time_to_first_chunk_us"],
@@ -406,7 +415,7 @@ def read(row: Sequence[Any]) -> StoredCall:
 
 
 _OPTIONAL_TEXT = (
-    "parent_span_id", "serving_provider", "request_model", "response_model", "response_id", "server_address",
+    "serving_provider", "request_model", "response_model", "response_id", "server_address",
     "service_tier", "error_type", "service_name", "key_hash", "wire_format", "price_version",
 )  # fmt: skip
 
@@ -462,6 +471,30 @@ def _whole_pico(amount: Decimal | None) -> int | None:
     if amount is None or not -_MAX_COST_USD <= amount <= _MAX_COST_USD:
         return None
     return int(_EXACT.scaleb(_EXACT.quantize(amount, money.PICO_USD), 12))
+
+
+def _counts(counts: tuple[int | None, ...]) -> tuple[int | None, ...]:
+    """A TokenUsage's counts as columns: the stated total last, as its offset."""
+    read, written, total, *parts = counts
+    return read, written, *parts, None if total is None else total - (read or 0) - (written or 0)
+
+
+def _offset(amount: int | None, base: int | None) -> int | None:
+    return None if amount is None else amount - (base or 0)
+
+
+def _id(text: str | None, size: int) -> bytes:
+    """The bytes of a trace or span id; zeros when there is none or it is not one."""
+    if text and len(text) == 2 * size:
+        try:
+            return bytes.fromhex(text)
+        except ValueError:
+            pass
+    return bytes(size)
+
+
+def _read_id(found: bytes) -> str:
+    return found.hex() if any(found) else ""
 
 
 def _number(text: str | None) -> int:

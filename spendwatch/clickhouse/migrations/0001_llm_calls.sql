@@ -2,6 +2,9 @@
 --
 -- A row replaces the row with the same sort key and a lower revision; the sort key holds only what a re-send repeats
 -- exactly. Read it with FINAL. `started_at` is not in the primary key: beside its own hour it would switch pruning off.
+-- Within a quarter of an hour a session's calls stand together: their ids, tags and models then take next to no space.
+-- A column whose name ends in _offset holds the distance to another (effective_cost; input plus output tokens), which is
+-- mostly 0; ask for the figure by its plain name. A reply's id is looked up by call_id, which is its hash.
 -- `project` is the project of the ingest token. `received_at` is what the ingest said, `stored_at` the engine's own clock:
 -- the rollup finds changed hours by it. A row with is_deleted = 1 takes a call away from a key it no longer has.
 CREATE TABLE IF NOT EXISTS $database.llm_calls$local $on_cluster
@@ -9,47 +12,46 @@ CREATE TABLE IF NOT EXISTS $database.llm_calls$local $on_cluster
     call_id UInt64 CODEC(NONE),
     revision UInt32 CODEC(T64, ZSTD(1)),
     is_deleted UInt8 DEFAULT 0 CODEC(T64, ZSTD(1)),
-    started_at DateTime64(6, 'UTC') CODEC(Delta(8), ZSTD(1)),
+    started_at DateTime64(6, 'UTC') CODEC(Delta(8), T64, ZSTD(1)),
     duration_us UInt64 CODEC(T64, ZSTD(1)),
     time_to_first_chunk_us Nullable(UInt64) CODEC(T64, ZSTD(1)),
     received_at DateTime64(3, 'UTC') CODEC(Delta(8), ZSTD(1)),
     stored_at DateTime64(3, 'UTC') DEFAULT now64(3) CODEC(Delta(8), ZSTD(1)),
-    source LowCardinality(String),
+    source LowCardinality(String) CODEC(ZSTD(1)),
 
-    trace_id String CODEC(ZSTD(1)),
-    span_id String CODEC(ZSTD(1)),
-    parent_span_id String CODEC(ZSTD(1)),
+    trace_id FixedString(16) CODEC(ZSTD(1)),
+    span_id FixedString(8) CODEC(NONE),
+    parent_span_id FixedString(8) CODEC(ZSTD(1)),
     response_id String CODEC(ZSTD(1)),
 
-    environment LowCardinality(String),
-    team LowCardinality(String),
-    project LowCardinality(String),
-    service_name LowCardinality(String),
-    agent LowCardinality(String),
-    feature LowCardinality(String),
+    environment LowCardinality(String) CODEC(ZSTD(1)),
+    team LowCardinality(String) CODEC(ZSTD(1)),
+    project LowCardinality(String) CODEC(ZSTD(1)),
+    service_name LowCardinality(String) CODEC(ZSTD(1)),
+    agent LowCardinality(String) CODEC(ZSTD(1)),
+    feature LowCardinality(String) CODEC(ZSTD(1)),
     user_id String CODEC(ZSTD(1)),
     session_id String CODEC(ZSTD(1)),
-    key_hash LowCardinality(String),
+    key_hash LowCardinality(String) CODEC(ZSTD(1)),
 
-    provider_name LowCardinality(String),
-    serving_provider LowCardinality(String),
-    operation_name LowCardinality(String),
-    request_model LowCardinality(String),
-    response_model LowCardinality(String),
-    server_address LowCardinality(String),
+    provider_name LowCardinality(String) CODEC(ZSTD(1)),
+    serving_provider LowCardinality(String) CODEC(ZSTD(1)),
+    operation_name LowCardinality(String) CODEC(ZSTD(1)),
+    request_model LowCardinality(String) CODEC(ZSTD(1)),
+    response_model LowCardinality(String) CODEC(ZSTD(1)),
+    server_address LowCardinality(String) CODEC(ZSTD(1)),
     server_port UInt16 CODEC(T64, ZSTD(1)),
-    service_tier LowCardinality(String),
-    wire_format LowCardinality(String),
+    service_tier LowCardinality(String) CODEC(ZSTD(1)),
+    wire_format LowCardinality(String) CODEC(ZSTD(1)),
 
-    status LowCardinality(String),
+    status LowCardinality(String) CODEC(ZSTD(1)),
     http_status UInt16 CODEC(T64, ZSTD(1)),
-    error_type LowCardinality(String),
-    finish_reason LowCardinality(String),
-    streamed Bool,
+    error_type LowCardinality(String) CODEC(ZSTD(1)),
+    finish_reason LowCardinality(String) CODEC(ZSTD(1)),
+    streamed Bool CODEC(ZSTD(1)),
 
     input_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
     output_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
-    total_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
     cache_read_input_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
     cache_write_input_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
     cache_write_1h_input_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
@@ -58,25 +60,32 @@ CREATE TABLE IF NOT EXISTS $database.llm_calls$local $on_cluster
     output_audio_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
     input_image_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
     output_image_tokens Nullable(UInt32) CODEC(T64, ZSTD(1)),
+    total_tokens_offset Nullable(Int64) CODEC(T64, ZSTD(1)),
+    total_tokens Nullable(UInt32)
+        ALIAS CAST(total_tokens_offset + ifNull(input_tokens, 0) + ifNull(output_tokens, 0), 'Nullable(UInt32)'),
 
-    list_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
-    routed_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
-    effective_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
-    upstream_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
-    reported_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
-    observer_listed_cost Nullable(Decimal(18, 12)) CODEC(T64, ZSTD(1)),
-    cost_basis LowCardinality(String),
-    price_version LowCardinality(String),
-    observer_price_version LowCardinality(String),
-    is_byok Nullable(Bool),
+    list_cost Nullable(Decimal(18, 12)) CODEC(GCD, T64('bit'), ZSTD(1)),
+    routed_cost Nullable(Decimal(18, 12)) CODEC(GCD, T64('bit'), ZSTD(1)),
+    effective_cost Nullable(Decimal(18, 12)) CODEC(GCD, T64('bit'), ZSTD(1)),
+    upstream_cost_offset Nullable(Decimal(18, 12)) CODEC(GCD, T64('bit'), ZSTD(1)),
+    reported_cost_offset Nullable(Decimal(18, 12)) CODEC(GCD, T64('bit'), ZSTD(1)),
+    observer_listed_cost_offset Nullable(Decimal(18, 12)) CODEC(GCD, T64('bit'), ZSTD(1)),
+    upstream_cost Nullable(Decimal(18, 12)) ALIAS upstream_cost_offset + ifNull(effective_cost, toDecimal64(0, 12)),
+    reported_cost Nullable(Decimal(18, 12)) ALIAS reported_cost_offset + ifNull(effective_cost, toDecimal64(0, 12)),
+    observer_listed_cost Nullable(Decimal(18, 12))
+        ALIAS observer_listed_cost_offset + ifNull(effective_cost, toDecimal64(0, 12)),
+    cost_basis LowCardinality(String) CODEC(ZSTD(1)),
+    price_version LowCardinality(String) CODEC(ZSTD(1)),
+    observer_price_version LowCardinality(String) CODEC(ZSTD(1)),
+    is_byok Nullable(Bool) CODEC(ZSTD(1)),
 
     fingerprint_system UInt64 CODEC(ZSTD(1)),
     fingerprint_prefix UInt64 CODEC(ZSTD(1)),
     fingerprint_last UInt64 CODEC(ZSTD(1)),
-    fingerprint_last_role LowCardinality(String),
+    fingerprint_last_role LowCardinality(String) CODEC(ZSTD(1)),
     fingerprint_last_simhash UInt64 CODEC(ZSTD(1)),
     fingerprint_last_length Nullable(UInt32) CODEC(T64, ZSTD(1)),
-    fingerprint_last_is_error Nullable(Bool),
+    fingerprint_last_is_error Nullable(Bool) CODEC(ZSTD(1)),
     fingerprint_last_normalised UInt64 CODEC(ZSTD(1)),
     fingerprint_messages Nullable(UInt32) CODEC(T64, ZSTD(1)),
     fingerprint_tools Array(String) CODEC(ZSTD(1)),
@@ -86,17 +95,17 @@ CREATE TABLE IF NOT EXISTS $database.llm_calls$local $on_cluster
 
     attributes Map(LowCardinality(String), String) CODEC(ZSTD(1)),
 
+    INDEX started_at_range started_at TYPE minmax GRANULARITY 1,
     INDEX received_at_range received_at TYPE minmax GRANULARITY 1,
     INDEX stored_at_range stored_at TYPE minmax GRANULARITY 1,
-    INDEX call_id_bloom call_id TYPE bloom_filter(0.001) GRANULARITY 1,
-    INDEX response_id_bloom response_id TYPE bloom_filter(0.01) GRANULARITY 2,
-    INDEX trace_id_bloom trace_id TYPE bloom_filter(0.01) GRANULARITY 2,
-    INDEX session_id_bloom session_id TYPE bloom_filter(0.01) GRANULARITY 2
+    INDEX call_id_bloom call_id TYPE bloom_filter(0.01) GRANULARITY 1,
+    INDEX trace_id_bloom trace_id TYPE bloom_filter(0.02) GRANULARITY 2,
+    INDEX session_id_bloom session_id TYPE bloom_filter(0.02) GRANULARITY 2
 )
 ENGINE = ${replicated}ReplacingMergeTree(${replica}revision, is_deleted)
 PARTITION BY toYYYYMM(started_at)
 PRIMARY KEY (toStartOfHour(started_at), project)
-ORDER BY (toStartOfHour(started_at), project, started_at, call_id);
+ORDER BY (toStartOfHour(started_at), project, toStartOfFifteenMinutes(started_at), session_id, started_at, call_id);
 
 -- layout: cluster
 -- A session's calls meet on one shard; a call without a session goes by its own identity, so that its re-sends meet.

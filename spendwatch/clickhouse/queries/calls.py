@@ -2,6 +2,7 @@
 
 # ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters
 
+import re
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,8 @@ from spendwatch.clickhouse.queries.filters import check_dimensions, in_scope, st
 from spendwatch.clickhouse.queries.types import CallsPage
 from spendwatch.clickhouse.rows import find, hours_parameter
 
-_SEARCHED_EXACTLY = ("response_id", "trace_id", "span_id", "session_id", "user_id", "key_hash")
+_SEARCHED_EXACTLY = ("response_id", "session_id", "user_id", "key_hash")
+_SEARCHED_AS_BYTES = {32: ("trace_id",), 16: ("span_id", "parent_span_id")}
 _SEARCHED_WITHIN = ("request_model", "response_model", "agent", "team", "feature", "service_name", "error_type")
 MODEL = "if(response_model != '', response_model, request_model)"
 """The model of a call on a statement: the one the reply named, else the one asked for."""
@@ -34,6 +36,8 @@ def calls_page(
     where = f"{within} AND {filters}"
     if search:
         exact = [f"{name} = {{search:String}}" for name in _SEARCHED_EXACTLY]
+        if re.fullmatch("[0-9a-fA-F]+", search):
+            exact += [f"{name} = unhex({{search:String}})" for name in _SEARCHED_AS_BYTES.get(len(search), ())]
         part = [f"positionCaseInsensitiveUTF8({name}, {{search:String}}) > 0" for name in _SEARCHED_WITHIN]
         where += f" AND ({' OR '.join([*exact, *part, 'toString(call_id) = {search:String}'])})"
         parameters["search"] = search
