@@ -12,6 +12,7 @@ from struct import unpack
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 
+from collectors.otlp.dialects import PACKED
 from collectors.otlp.spans import MAX_TEXT, Wanted, number, text
 
 _MAX_KNOWN = 20_000
@@ -129,6 +130,8 @@ def read_value(value: AnyValue) -> object:
 
 
 def _repeats(name: str) -> bool:
+    if name in PACKED:
+        return False
     if name.startswith(_HASHES):
         return name in _HASHES_THAT_REPEAT
     return name not in _NEVER_TWICE

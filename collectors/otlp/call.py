@@ -10,16 +10,19 @@ from decimal import Decimal
 
 from collectors.otlp.dialects import Dialect, dialect_of
 from collectors.otlp.own import Origin
-from collectors.otlp.providers import provider_name
+from collectors.otlp.providers import host_of, provider_by_model, provider_name
 from collectors.otlp.spans import Rejected, Span
+from collectors.otlp.unfolding import unfold
 from collectors.otlp.usage import Counts, count, usage
 from spendwatch import money, semconv
-from spendwatch.calls import CallStatus, CostBasis, LLMCall, Tags
+from spendwatch.calls import CallStatus, CostBasis, LLMCall, Tags, TokenUsage
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST_NS = 1_577_836_800 * 10**9
 _AHEAD = timedelta(days=1)
 _MAX_SPAN_COST_USD = Decimal(1000)
+_LEFT = ("disconnected", "cancelled", "canceled")
+"""How a message says that the app left before the end ("The client has disconnected": OpenRouter's Broadcast)."""
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
 
@@ -69,7 +72,7 @@ def _read(span: Span, origin: Origin, latest_ns: int) -> LLMCall | Rejected | No
             return Rejected(f"a spendwatch span without {error.args[0]}")
     call = _foreign(span, dialect, operation, started_at, duration_us)
     if call is None:
-        return Rejected(f"a {dialect.name} span that names neither a provider nor a known host")
+        return Rejected(f"a {dialect.name} span that names no provider, no known host and no model")
     return origin.tagged(call)
 
 
@@ -81,12 +84,12 @@ class _Facts:
     """The attributes of a span under a dialect's names."""
 
     def __init__(self, span: Span, dialect: Dialect) -> None:
-        self._attributes = span.attributes
+        self.attributes = unfold(span.attributes, dialect.unfold)
         self._names = dialect.names
 
     def any(self, fact: str) -> object:
         for name in self._names.get(fact, ()):
-            value = self._attributes.get(name)
+            value = self.attributes.get(name)
             if value is not None and value != "":
                 return value
         return None
@@ -100,7 +103,7 @@ class _Facts:
 
     def count(self, fact: str) -> int | None:
         for name in self._names.get(fact, ()):
-            value = count(self._attributes.get(name))
+            value = count(self.attributes.get(name))
             if value is not None:
                 return value
         return None
@@ -110,41 +113,46 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
     facts = _Facts(span, dialect)
     response_id = facts.text("response_id")
     address = facts.text("server_address")
-    provider = dialect.provider or provider_name(facts.text("provider_name"), address, response_id)
+    host = host_of(address or facts.text("base_url"))
+    provider = (
+        dialect.provider
+        or provider_name(facts.text("provider_name"), host, response_id)
+        or provider_by_model(facts.text("provider_model"), facts.text("request_model"))
+    )
     if provider is None:
         return None
-    counts = Counts(
-        input=facts.count("input_tokens"),
-        output=facts.count("output_tokens"),
-        total=facts.count("total_tokens"),
-        cache_read=facts.count("cache_read"),
-        cache_write=facts.count("cache_write"),
-        reasoning=facts.count("reasoning"),
-        input_audio=facts.count("input_audio"),
-        output_audio=facts.count("output_audio"),
-        input_image=facts.count("input_image"),
-        output_image=facts.count("output_image"),
-    )
-    tokens, semantics = usage(counts, provider=provider, includes_cache=dialect.input_includes_cache)
-    attributes = {"usage_semantics": semantics} if semantics else {}
-    reported, listed = _costs(facts, dialect, bool(tokens.input_tokens or tokens.output_tokens), attributes)
+    attributes: dict[str, str] = {}
+    reported: Decimal | None = None
+    listed: Decimal | None = None
+    if dialect.replayed(facts.attributes):
+        # Nobody was asked: the reply's id, tokens and cost are those of the call that filled the cache.
+        attributes["replayed_response_id"] = response_id or ""
+        response_id = None
+        tokens, reported = TokenUsage(input_tokens=0, output_tokens=0), money.ZERO
+    else:
+        tokens = _tokens(facts, dialect, provider, attributes)
+        reported, listed = _costs(facts, dialect, bool(tokens.input_tokens or tokens.output_tokens), attributes)
+    key_name = facts.text("key_name")
+    if key_name is not None:
+        attributes["key_name"] = key_name
     error_type = facts.text("error_type")
-    chunk = facts.any("first_chunk_s")
-    chunk_ms = facts.any("first_chunk_ms")
+    if not duration_us:
+        duration_us = _microseconds(facts.any("duration_s"), 1_000_000) or 0
+        started_at -= timedelta(microseconds=duration_us)
     return LLMCall(
         trace_id=span.trace_id,
         span_id=span.span_id,
         parent_span_id=span.parent_span_id,
         started_at=started_at,
         duration_us=duration_us,
-        time_to_first_chunk_us=_microseconds(chunk, 1_000_000) or _microseconds(chunk_ms, 1000),
+        time_to_first_chunk_us=_first_chunk_us(facts, started_at),
         provider_name=provider,
         serving_provider=facts.text("serving_provider"),
         operation_name=operation,
         request_model=facts.text("request_model"),
         response_model=facts.text("response_model"),
         response_id=response_id,
-        server_address=address,
+        server_address=address or host,
         server_port=count(facts.any("server_port")),
         usage=tokens,
         reported_cost=reported,
@@ -157,13 +165,14 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
         upstream_cost=money.parse_cost(facts.any("upstream_cost")),
         is_byok=facts.flag("is_byok"),
         service_tier=facts.text("service_tier"),
-        status=CallStatus.ERROR if span.failed or error_type else CallStatus.OK,
+        status=_status(span, facts, error_type, reported),
         http_status=count(facts.any("http_status")),
         error_type=error_type,
         finish_reasons=_texts(facts.any("finish_reasons")),
         streamed=facts.flag("streamed") or "doStream" in span.name,
         service_name=None if dialect.observer else _text(span.resource.get(semconv.SERVICE_NAME)),
         tags=Tags(
+            team=facts.text("team"),
             agent=facts.text("agent"),
             session=facts.text("session"),
             user=facts.text("user"),
@@ -174,10 +183,65 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
     )
 
 
+def _tokens(facts: _Facts, dialect: Dialect, provider: str, attributes: dict[str, str]) -> TokenUsage:
+    given, output = facts.count("input_tokens"), facts.count("output_tokens")
+    includes_cache, includes_reasoning = dialect.input_includes_cache, True
+    if given is None:
+        given = facts.count("uncached_input")
+        includes_cache = False if given is not None else includes_cache
+    if output is None:
+        output = facts.count("visible_output")
+        includes_reasoning = output is None
+    counts = Counts(
+        input=given,
+        output=output,
+        total=facts.count("total_tokens"),
+        cache_read=facts.count("cache_read"),
+        cache_write=facts.count("cache_write"),
+        cache_write_1h=facts.count("cache_write_1h"),
+        reasoning=facts.count("reasoning"),
+        input_audio=facts.count("input_audio"),
+        output_audio=facts.count("output_audio"),
+        input_image=facts.count("input_image"),
+        output_image=facts.count("output_image"),
+    )
+    tokens, semantics = usage(
+        counts, provider=provider, includes_cache=includes_cache, includes_reasoning=includes_reasoning
+    )
+    if semantics:
+        attributes["usage_semantics"] = semantics
+    return tokens
+
+
+def _status(span: Span, facts: _Facts, error_type: str | None, charged: Decimal | None) -> CallStatus:
+    failed = span.failed or facts.text("level") == "ERROR"
+    if not failed and not error_type:
+        return CallStatus.OK
+    said = f"{span.status_message} {facts.text('status_message') or ''}".lower()
+    left = any(word in said for word in _LEFT)
+    return CallStatus.ABORTED if failed and left and not error_type and not charged else CallStatus.ERROR
+
+
+def _first_chunk_us(facts: _Facts, started_at: datetime) -> int | None:
+    found = _microseconds(facts.any("first_chunk_s"), 1_000_000) or _microseconds(facts.any("first_chunk_ms"), 1000)
+    at = facts.text("first_chunk_at")
+    if found is None and at is not None:
+        try:
+            arrived = datetime.fromisoformat(at.strip('"'))
+        except ValueError:
+            return None
+        if arrived.tzinfo is not None and arrived >= started_at:
+            return (arrived - started_at) // timedelta(microseconds=1)
+    return found
+
+
 def _costs(
     facts: _Facts, dialect: Dialect, has_tokens: bool, attributes: dict[str, str]
 ) -> tuple[Decimal | None, Decimal | None]:
     """(charged, estimated) in USD. A cost that can't be one is kept as an attribute, so that it can be looked into."""
+    charge = money.parse_cost(facts.any("charged_cost"))
+    if charge is not None and charge <= _MAX_SPAN_COST_USD:
+        return charge, None
     said = facts.any("cost")
     amount = money.parse_cost(said)
     currency = facts.text("cost_currency")

@@ -1,32 +1,16 @@
 """How the OpenTelemetry instrumentations of others name the facts of an LLM call: one table entry each.
 
-An entry says how its spans are recognised, which of them are calls to a model (agent, workflow, tool and wrapper spans
-repeat their children's usage and never are), and under which names the facts stand, best name first. The first entry
-that recognises a span reads it. Never here: what to make of the values (call.py).
+An entry says how its spans are recognised, which of them are calls to a model (roles.py), and under which names the
+facts stand, best name first. The first entry that recognises a span reads it. Each is tested with spans that the real
+package sent (tests/collectors/otlp/data). Never here: what to make of the values (call.py).
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from collectors.otlp import roles
+from collectors.otlp.roles import CHAT, EMBEDDINGS, INPUT_TOKENS, OUTPUT_TOKENS, RERANK
 from collectors.otlp.spans import Span
-
-CHAT, TEXT, EMBEDDINGS, RERANK = "chat", "text_completion", "embeddings", "rerank"
-
-OPERATIONS: Mapping[str, str] = {
-    "chat": CHAT,
-    "completion": TEXT,
-    "text_completion": TEXT,
-    "generate_content": "generate_content",
-    "responses": CHAT,
-    "embedding": EMBEDDINGS,
-    "embeddings": EMBEDDINGS,
-    "rerank": RERANK,
-    "image_generation": "image_generation",
-    "speech": "speech",
-    "transcription": "transcription",
-}
-"""What a dialect calls an operation that a model is paid for -> semconv's word. Any other (invoke_agent, execute_tool,
-invoke_workflow, plan, retrieval, fetch_response, ...) is not a call to a model."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,10 +22,14 @@ class Dialect:
     operation: Callable[[Span], str | None]
     """semconv's word for what the span did, None when it is not a call to a model."""
     names: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    unfold: tuple[str, ...] = ()
+    """Attributes that hold JSON: `names` may name what is in them, as attribute.path (unfolding.py)."""
     input_includes_cache: bool | None = True
     """Whether the input tokens hold cache reads and writes; None: as the provider counts."""
     cost_is_charged: bool = False
     """Whether its cost is what was charged, also when it is 0. Else it is an estimate of the instrumentation."""
+    replayed: Callable[[Mapping[str, object]], bool] = lambda _: False
+    """Whether the reply came out of the instrumentation's own cache: no provider was asked, nothing was charged."""
     provider: str | None = None
     """Who was called, when the dialect speaks of one provider alone: then `provider_name` is somebody else."""
     observer: str | None = None
@@ -53,13 +41,14 @@ _GENAI: dict[str, tuple[str, ...]] = {
     "request_model": ("gen_ai.request.model",),
     "response_model": ("gen_ai.response.model",),
     "response_id": ("gen_ai.response.id",),
-    "input_tokens": ("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens"),
-    "output_tokens": ("gen_ai.usage.output_tokens", "gen_ai.usage.completion_tokens"),
+    "input_tokens": INPUT_TOKENS,
+    "output_tokens": OUTPUT_TOKENS,
     "total_tokens": ("gen_ai.usage.total_tokens", "llm.usage.total_tokens"),
     "cache_read": (
         "gen_ai.usage.cache_read.input_tokens",
         "gen_ai.usage.cache_read_input_tokens",
         "gen_ai.usage.details.cache_read_tokens",
+        "gen_ai.usage.details.cache_read_input_tokens",
         "gen_ai.usage.input_tokens.cached",
     ),
     "cache_write": (
@@ -67,8 +56,11 @@ _GENAI: dict[str, tuple[str, ...]] = {
         "gen_ai.usage.cache_creation.input_tokens",
         "gen_ai.usage.cache_creation_input_tokens",
         "gen_ai.usage.details.cache_write_tokens",
+        "gen_ai.usage.details.cache_creation_input_tokens",
         "gen_ai.usage.input_tokens.cache_write",
     ),
+    # The Anthropic SDK's own span.
+    "cache_write_1h": ("anthropic.usage.cache_creation.ephemeral_1h_input_tokens",),
     "reasoning": (
         "gen_ai.usage.reasoning.output_tokens",
         "gen_ai.usage.reasoning_tokens",
@@ -76,8 +68,8 @@ _GENAI: dict[str, tuple[str, ...]] = {
         "gen_ai.usage.output_tokens.reasoning",
         "llm.usage.reasoning_tokens",
     ),
-    "input_audio": ("gen_ai.usage.audio.input_tokens",),
-    "output_audio": ("gen_ai.usage.audio.output_tokens",),
+    "input_audio": ("gen_ai.usage.audio.input_tokens", "gen_ai.usage.details.input_audio_tokens"),
+    "output_audio": ("gen_ai.usage.audio.output_tokens", "gen_ai.usage.details.output_audio_tokens"),
     "input_image": ("gen_ai.usage.image.input_tokens",),
     "output_image": ("gen_ai.usage.image.output_tokens",),
     "cost": (
@@ -96,12 +88,21 @@ _GENAI: dict[str, tuple[str, ...]] = {
     "user": ("user.id", "enduser.id"),
     "agent": ("gen_ai.agent.name", "agent_name"),
     "environment": ("deployment.environment.name", "deployment.environment"),
-    "finish_reasons": ("gen_ai.response.finish_reasons", "gen_ai.response.finish_reason"),
-    "first_chunk_s": ("gen_ai.response.time_to_first_chunk",),
+    "finish_reasons": (
+        "gen_ai.response.finish_reasons",
+        "gen_ai.response.finish_reason",
+        "anthropic.message.stop_reason",
+    ),
+    "first_chunk_s": ("gen_ai.response.time_to_first_chunk", "gen_ai.client.operation.time_to_first_chunk"),
     "streamed": ("gen_ai.request.stream", "gen_ai.is_streaming", "llm.is_streaming"),
-    "service_tier": ("openai.response.service_tier", "gen_ai.openai.response.service_tier"),
+    "service_tier": (
+        "openai.response.service_tier",
+        "gen_ai.openai.response.service_tier",
+        "anthropic.response.service_tier",
+    ),
     "server_address": ("server.address",),
     "server_port": ("server.port",),
+    "base_url": ("gen_ai.openai.api_base",),
     "http_status": ("http.response.status_code", "http.status_code"),
     "error_type": ("error.type",),
 }
@@ -112,53 +113,41 @@ def _over(**first: tuple[str, ...]) -> dict[str, tuple[str, ...]]:
     return {**_GENAI, **{fact: names + _GENAI.get(fact, ()) for fact, names in first.items()}}
 
 
+def _in(attribute: str, *paths: str) -> tuple[str, ...]:
+    """What an unfolded attribute holds under these paths."""
+    return tuple(f"{attribute}.{path}" for path in paths)
+
+
 def _has(*names: str) -> Callable[[Span], bool]:
     return lambda span: any(name in span.attributes for name in names)
 
 
-def _by(attribute: str, operations: Mapping[str, str]) -> Callable[[Span], str | None]:
-    return lambda span: operations.get(str(span.attributes.get(attribute, "")).lower())
+def _scope(*beginnings: str) -> Callable[[Span], bool]:
+    return lambda span: span.scope.startswith(beginnings)
 
 
-def _genai_operation(span: Span) -> str | None:
-    attributes = span.attributes
-    named = attributes.get("gen_ai.operation.name")
-    if named is not None:
-        return OPERATIONS.get(str(named).lower())
-    # Before operation names there were only model calls with a system; agent frameworks' wrappers had no request model.
-    if "gen_ai.tool.name" in attributes or "gen_ai.request.model" not in attributes:
-        return None
-    return CHAT if any(name in attributes for name in _GENAI["input_tokens"] + _GENAI["output_tokens"]) else None
+def _either(first: Callable[[Span], bool], second: Callable[[Span], bool]) -> Callable[[Span], bool]:
+    return lambda span: first(span) or second(span)
 
 
-def _traceloop_operation(span: Span) -> str | None:
-    # Workflow, task, agent and tool spans; an LLM span has a request type or, newer, a GenAI operation instead.
-    if "traceloop.span.kind" in span.attributes:
-        return None
-    kind = span.attributes.get("llm.request.type")
-    return _genai_operation(span) if kind is None else OPERATIONS.get(str(kind).lower())
-
-
-_VERCEL_STEPS: Mapping[str, str] = {"doGenerate": CHAT, "doStream": CHAT, "doEmbed": EMBEDDINGS, "doRerank": RERANK}
-
-
-def _vercel_operation(span: Span) -> str | None:
-    # "ai.generateText" wraps its steps "ai.generateText.doGenerate" and repeats the sum of their usage.
-    attributes = span.attributes
-    named = str(attributes.get("ai.operationId") or attributes.get("operation.name") or span.name)
-    return _VERCEL_STEPS.get(named.split(" ", 1)[0].rsplit(".", 1)[-1])
-
-
-def _broadcast_operation(span: Span) -> str | None:
-    # Beside the generation come its attempts, which carry its id with a suffix ("gen-…:attempt-0").
-    if ":" in str(span.attributes.get("gen_ai.response.id", ":")):
-        return None
-    return _genai_operation(span)
-
-
-def _broadcast(name: str) -> tuple[str, ...]:
+def _generation(name: str) -> tuple[str, ...]:
     return f"trace.metadata.openrouter_generation.{name}", f"span.metadata.openrouter_generation.{name}"
 
+
+_HIDDEN, _USAGE_OBJECT = "hidden_params", "metadata.usage_object"
+_CACHE_HIT = (f"{_HIDDEN}.cache_hit", "metadata.cache_hit", "litellm.cache_hit", "cache_hit")
+
+
+def _litellm_replayed(attributes: Mapping[str, object]) -> bool:
+    if any(str(attributes.get(name)).lower() == "true" for name in _CACHE_HIT):
+        return True
+    # Without the flag: it names the key in its cache, and a cost of nothing.
+    return bool(attributes.get(f"{_HIDDEN}.cache_key")) and attributes.get(f"{_HIDDEN}.response_cost") in (0, None)
+
+
+_LANGFUSE_USAGE, _LANGFUSE_COST = "langfuse.observation.usage_details", "langfuse.observation.cost_details"
+_VERCEL_PROVIDER = "ai.response.providerMetadata"
+_LOGFIRE_RAW = "gen_ai.usage.raw"
 
 DIALECTS: tuple[Dialect, ...] = (
     # OpenRouter's Broadcast (openrouter.ai/docs/guides/features/broadcast): its own account of each generation.
@@ -166,24 +155,110 @@ DIALECTS: tuple[Dialect, ...] = (
         name="broadcast",
         observer="broadcast",
         recognises=lambda span: span.scope == "openrouter",
-        operation=_broadcast_operation,
+        operation=roles.broadcast,
         provider="openrouter",
         cost_is_charged=True,
         names=_over(
             serving_provider=("trace.metadata.openrouter.provider_name",),
             output_image=("gen_ai.usage.output_tokens.image",),
-            cost=(*_broadcast("usage"), "gen_ai.usage.total_cost"),
-            upstream_cost=_broadcast("byok_usage_inference"),
-            is_byok=_broadcast("is_byok"),
-            streamed=_broadcast("streamed"),
+            cost=(*_generation("usage"), "gen_ai.usage.total_cost"),
+            upstream_cost=_generation("byok_usage_inference"),
+            is_byok=_generation("is_byok"),
+            streamed=_generation("streamed"),
             first_chunk_ms=("trace.metadata.openrouter.first_token_ms",),
             session=("session.id",),
+            status_message=("span.status_message",),
+            key_name=("trace.metadata.openrouter.api_key_name",),
+        ),
+    ),
+    # LiteLLM's callback "otel", its first writing and the one behind LITELLM_OTEL_V2. The cost is LiteLLM's own sum.
+    Dialect(
+        name="litellm",
+        recognises=_either(lambda span: span.scope == "litellm", _has("litellm.call_type")),
+        operation=roles.litellm,
+        unfold=(_HIDDEN, _USAGE_OBJECT),
+        replayed=_litellm_replayed,
+        names=_over(
+            provider_name=("gen_ai.provider.name", "gen_ai.system", "llm.provider", "error.llm_provider"),
+            provider_model=("litellm.provider.model",),
+            cache_read=_in(_USAGE_OBJECT, "prompt_tokens_details.cached_tokens", "cache_read_input_tokens"),
+            cache_write=_in(
+                _USAGE_OBJECT,
+                "prompt_tokens_details.cache_creation_tokens",
+                "prompt_tokens_details.cache_write_tokens",
+                "cache_creation_input_tokens",
+            ),
+            reasoning=_in(_USAGE_OBJECT, "completion_tokens_details.reasoning_tokens"),
+            cost=("litellm.cost.total", "gen_ai.cost.total_cost"),
+            team=("metadata.user_api_key_team_alias", "litellm.team.alias", "metadata.team_alias"),
+            user=(
+                "metadata.user_api_key_end_user_id",
+                "metadata.user_api_key_user_id",
+                "litellm.end_user.id",
+                "llm.user",
+            ),
+            streamed=("litellm.request.streaming", "llm.is_streaming"),
+            base_url=_in(_HIDDEN, "api_base"),
+        ),
+    ),
+    # Langfuse's own SDKs. Its usage has every token in one bucket only ("input" is without what was cached), unless it
+    # passes on what a provider's SDK said.
+    Dialect(
+        name="langfuse",
+        recognises=_has("langfuse.observation.type"),
+        operation=roles.by("langfuse.observation.type", {"generation": CHAT, "embedding": EMBEDDINGS}),
+        unfold=(_LANGFUSE_USAGE, _LANGFUSE_COST, "langfuse.observation.model.parameters"),
+        input_includes_cache=None,
+        names=_over(
+            request_model=("langfuse.observation.model.name",),
+            input_tokens=_in(_LANGFUSE_USAGE, "prompt_tokens", "promptTokens", "input_tokens"),
+            uncached_input=_in(_LANGFUSE_USAGE, "input"),
+            output_tokens=_in(_LANGFUSE_USAGE, "completion_tokens", "completionTokens", "output_tokens"),
+            visible_output=_in(_LANGFUSE_USAGE, "output"),
+            total_tokens=_in(_LANGFUSE_USAGE, "total_tokens", "totalTokens", "total"),
+            cache_read=_in(
+                _LANGFUSE_USAGE,
+                "prompt_tokens_details.cached_tokens",
+                "input_tokens_details.cached_tokens",
+                "cache_read_input_tokens",
+                "input_cached_tokens",
+                "input_cache_read",
+                "cache_read",
+            ),
+            cache_write=_in(
+                _LANGFUSE_USAGE,
+                "cache_creation_input_tokens",
+                "cache_write_input_tokens",
+                "input_cache_creation",
+                "input_cache_write",
+                "cache_write",
+            ),
+            cache_write_1h=_in(_LANGFUSE_USAGE, "cache_creation.ephemeral_1h_input_tokens"),
+            reasoning=_in(
+                _LANGFUSE_USAGE,
+                "completion_tokens_details.reasoning_tokens",
+                "output_tokens_details.reasoning_tokens",
+                "output_reasoning_tokens",
+                "output_reasoning",
+            ),
+            input_audio=_in(_LANGFUSE_USAGE, "prompt_tokens_details.audio_tokens", "input_audio_tokens", "input_audio"),
+            output_audio=_in(
+                _LANGFUSE_USAGE, "completion_tokens_details.audio_tokens", "output_audio_tokens", "output_audio"
+            ),
+            cost=_in(_LANGFUSE_COST, "total"),
+            session=("langfuse.session.id", "session.id"),
+            user=("langfuse.user.id", "user.id"),
+            environment=("langfuse.environment",),
+            service_tier=_in("langfuse.observation.model.parameters", "service_tier"),
+            first_chunk_at=("langfuse.observation.completion_start_time",),
+            level=("langfuse.observation.level",),
         ),
     ),
     Dialect(
         name="vercel",
         recognises=lambda span: span.name.startswith("ai.") or _has("ai.operationId", "ai.model.id")(span),
-        operation=_vercel_operation,
+        operation=roles.vercel,
+        unfold=(_VERCEL_PROVIDER,),
         names=_over(
             provider_name=("ai.model.provider",),
             request_model=("ai.model.id",),
@@ -194,7 +269,11 @@ DIALECTS: tuple[Dialect, ...] = (
             total_tokens=("ai.usage.totalTokens",),
             cache_read=("ai.usage.inputTokenDetails.cacheReadTokens", "ai.usage.cachedInputTokens"),
             cache_write=("ai.usage.inputTokenDetails.cacheWriteTokens",),
+            cache_write_1h=_in(_VERCEL_PROVIDER, "anthropic.usage.cache_creation.ephemeral_1h_input_tokens"),
             reasoning=("ai.usage.outputTokenDetails.reasoningTokens", "ai.usage.reasoningTokens"),
+            charged_cost=_in(_VERCEL_PROVIDER, "openrouter.usage.cost"),
+            serving_provider=_in(_VERCEL_PROVIDER, "openrouter.provider"),
+            service_tier=_in(_VERCEL_PROVIDER, "openai.serviceTier", "anthropic.usage.service_tier"),
             session=("ai.telemetry.metadata.sessionId",),
             user=("ai.telemetry.metadata.userId",),
             agent=("gen_ai.agent.name", "ai.telemetry.functionId"),
@@ -205,7 +284,7 @@ DIALECTS: tuple[Dialect, ...] = (
     Dialect(
         name="openinference",
         recognises=_has("openinference.span.kind"),
-        operation=_by("openinference.span.kind", {"llm": CHAT, "embedding": EMBEDDINGS, "reranker": RERANK}),
+        operation=roles.by("openinference.span.kind", {"llm": CHAT, "embedding": EMBEDDINGS, "reranker": RERANK}),
         input_includes_cache=None,
         names=_over(
             provider_name=("llm.provider", "llm.system"),
@@ -227,8 +306,14 @@ DIALECTS: tuple[Dialect, ...] = (
     ),
     Dialect(
         name="traceloop",
-        recognises=_has("traceloop.span.kind", "traceloop.workflow.name", "traceloop.entity.name", "llm.request.type"),
-        operation=_traceloop_operation,
+        recognises=_has(
+            "traceloop.span.kind",
+            "traceloop.workflow.name",
+            "traceloop.entity.name",
+            "llm.request.type",
+            "gen_ai.is_streaming",
+        ),
+        operation=roles.traceloop,
         input_includes_cache=None,
         names=_over(
             input_tokens=("gen_ai.usage.input_tokens", "gen_ai.usage.prompt_tokens", "llm.usage.prompt_tokens"),
@@ -245,20 +330,38 @@ DIALECTS: tuple[Dialect, ...] = (
             finish_reasons=("gen_ai.response.finish_reasons", "llm.response.finish_reason"),
         ),
     ),
+    # Pydantic AI, and Logfire's instrumentations of the providers' SDKs.
+    Dialect(
+        name="logfire",
+        recognises=_scope("logfire", "pydantic-ai"),
+        operation=roles.logfire,
+        unfold=(_LOGFIRE_RAW,),
+        names=_over(
+            reasoning=_in(
+                _LOGFIRE_RAW,
+                "completion_tokens_details.reasoning_tokens",
+                "output_tokens_details.reasoning_tokens",
+            ),
+            cache_write_1h=_in(_LOGFIRE_RAW, "cache_creation.ephemeral_1h_input_tokens"),
+            # Of a stream's log, which has no duration of its own.
+            duration_s=("duration",),
+        ),
+    ),
     Dialect(
         name="genai",
         recognises=_has("gen_ai.operation.name", "gen_ai.provider.name", "gen_ai.system"),
-        operation=_genai_operation,
+        operation=roles.genai,
         names=_GENAI,
     ),
 )
 
-_MARKS = (
-    "ai.operationId", "operation.name", "openinference.span.kind", "traceloop.span.kind", "traceloop.workflow.name",
-    "traceloop.entity.name", "llm.request.type", "gen_ai.operation.name", "gen_ai.tool.name",
-)  # fmt: skip
+PACKED = frozenset[str]().union(*(dialect.unfold for dialect in DIALECTS))
+"""Attributes of which only parts are read. They are not remembered whole."""
 
-_WANTED = frozenset(_MARKS).union(*(names for dialect in DIALECTS for names in dialect.names.values()))
+MARKS = (*roles.MARKS, *_CACHE_HIT, *sorted(PACKED))
+"""Attributes that decide how the others are read."""
+
+_WANTED = frozenset(MARKS).union(*(names for dialect in DIALECTS for names in dialect.names.values()))
 _RESOURCE_WANTED = frozenset(("service.name", *_GENAI["environment"]))
 
 

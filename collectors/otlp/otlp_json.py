@@ -73,6 +73,8 @@ def _span(span: Any, scope: str, resource: dict[str, object], wanted: Wanted) ->
         return Rejected(f"a span that is a JSON {type(span).__name__}, expected an object")
     status = _object(span.get("status"))
     name = span.get("name")
+    failed = status.get("code") in (2, "2", "STATUS_CODE_ERROR")
+    message = status.get("message")
     parent = _id(_get(span, "parentSpanId", "parent_span_id"), 8)
     return Span(
         trace_id=_id(_get(span, "traceId", "trace_id"), 16),
@@ -81,7 +83,8 @@ def _span(span: Any, scope: str, resource: dict[str, object], wanted: Wanted) ->
         name=text(name) if isinstance(name, str) else "",
         start_ns=_integer(_get(span, "startTimeUnixNano", "start_time_unix_nano")) or 0,
         end_ns=_integer(_get(span, "endTimeUnixNano", "end_time_unix_nano")) or 0,
-        failed=status.get("code") in (2, "2", "STATUS_CODE_ERROR"),
+        failed=failed,
+        status_message=text(message) if failed and isinstance(message, str) else "",
         attributes=_attributes(span, wanted),
         scope=scope,
         resource=resource,

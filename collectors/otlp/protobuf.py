@@ -94,6 +94,7 @@ def _span(body: bytes, start: int, end: int, scope: str, resource: dict[str, obj
         start_ns=span.start_time_unix_nano,
         end_ns=span.end_time_unix_nano,
         failed=span.status.code == ERROR,
+        status_message=text(span.status.message) if span.status.code == ERROR else "",
         attributes=values,
         scope=scope,
         resource=resource,

@@ -25,6 +25,8 @@ class Span:
     start_ns: int
     end_ns: int
     failed: bool
+    status_message: str = ""
+    """Why it failed, in the sender's words. Only compared with known texts, never kept."""
     attributes: dict[str, object]
     scope: str
     resource: Mapping[str, object]

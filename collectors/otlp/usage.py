@@ -24,6 +24,7 @@ class Counts:
     cache_read: int | None
     cache_write: int | None
     reasoning: int | None
+    cache_write_1h: int | None = None
     input_audio: int | None = None
     output_audio: int | None = None
     input_image: int | None = None
@@ -44,9 +45,14 @@ def count(value: object) -> int | None:
     return value if isinstance(value, int) and 0 <= value <= MAX_TOKENS else None
 
 
-def usage(counts: Counts, *, provider: str, includes_cache: bool | None) -> tuple[TokenUsage, str | None]:
+def usage(
+    counts: Counts, *, provider: str, includes_cache: bool | None, includes_reasoning: bool = True
+) -> tuple[TokenUsage, str | None]:
     """The call's tokens by semconv's meaning, and how the input was understood ("inclusive: total", "additive:
-    provider", ...; None when there is no cache to be in or beside it)."""
+    provider", ...; None when there is no cache to be in or beside it).
+
+    includes_cache, includes_reasoning: the sender's habit, where the figures don't tell. None: as the provider counts.
+    """
     cached = (counts.cache_read or 0) + (counts.cache_write or 0)
     given, output = counts.input, counts.output
     semantics: str | None = None
@@ -55,7 +61,11 @@ def usage(counts: Counts, *, provider: str, includes_cache: bool | None) -> tupl
         semantics = f"{'inclusive' if inclusive else 'additive'}: {why}"
         if not inclusive:
             given += cached
-    if output is not None and counts.reasoning and not _output_includes_reasoning(counts, given, output):
+    if (
+        output is not None
+        and counts.reasoning
+        and not _output_includes_reasoning(counts, given, output, includes_reasoning)
+    ):
         output += counts.reasoning
     tokens = TokenUsage(
         input_tokens=given,
@@ -63,6 +73,7 @@ def usage(counts: Counts, *, provider: str, includes_cache: bool | None) -> tupl
         total_tokens=counts.total,
         cache_read_input_tokens=counts.cache_read,
         cache_write_input_tokens=counts.cache_write,
+        cache_write_1h_input_tokens=counts.cache_write_1h,
         reasoning_output_tokens=counts.reasoning,
         input_audio_tokens=counts.input_audio,
         output_audio_tokens=counts.output_audio,
@@ -88,11 +99,14 @@ def _input_includes_cache(
     return provider not in ADDITIVE_INPUT, "provider"
 
 
-def _output_includes_reasoning(counts: Counts, given: int | None, output: int) -> bool:
+def _output_includes_reasoning(counts: Counts, given: int | None, output: int, dialect: bool) -> bool:
     """Google's and xAI's raw figures count reasoning beside the output; what is larger than it can't be in it."""
     reasoning = counts.reasoning or 0
     if reasoning > output:
         return False
     if counts.total is not None and given is not None:
-        return counts.total != given + output + reasoning
-    return True
+        if counts.total == given + output + reasoning:
+            return False
+        if counts.total == given + output:
+            return True
+    return dialect

@@ -18,6 +18,7 @@ class WireStatus(Protocol):
     """trace.v1.Status."""
 
     code: int
+    message: str
 
 
 class WireSpan(Protocol):
@@ -42,6 +43,7 @@ def _span_class() -> type[WireSpan]:
     file = descriptor_pb2.FileDescriptorProto(name="spendwatch/wire.proto", package="spendwatch.wire", syntax="proto3")
     status = file.message_type.add(name="Status")
     status.field.add(name="code", number=3, type=_Field.TYPE_INT32, label=_Field.LABEL_OPTIONAL)
+    status.field.add(name="message", number=2, type=_Field.TYPE_STRING, label=_Field.LABEL_OPTIONAL)
     span = file.message_type.add(name="Span")
     for name, number, kind in (
         ("trace_id", 1, _Field.TYPE_BYTES),
