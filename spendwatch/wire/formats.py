@@ -61,6 +61,7 @@ class Kind:
 
 
 _OPENAI = ("openai", "azure.ai.openai")
+_GOOGLE_MODELS = ("/models/", "/endpoints/", "/tunedModels/")
 _VIDEOS = (*_OPENAI, "x_ai", providers.OPENROUTER)
 
 # The last part of the path -> the formats that may stand there, the more particular one first.
@@ -111,10 +112,18 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "rawPredict": (
         Kind(CountTokensReader, "/count-tokens:rawPredict", (b'"anthropic_version"',), within="/anthropic/"),
         Kind(MessagesReader, ":rawPredict", (b'"anthropic_version"',), within="/anthropic/"),
+        Kind(ChatReader, ":rawPredict", (b'"messages"', b'"model"'), within="/publishers/"),
     ),
-    "streamRawPredict": (Kind(MessagesReader, ":streamRawPredict", (b'"anthropic_version"',), within="/anthropic/"),),
-    "generateContent": (Kind(GenerateReader, ":generateContent", (b'"contents"',), within="/models/"),),
-    "streamGenerateContent": (Kind(GenerateReader, ":streamGenerateContent", (b'"contents"',), within="/models/"),),
+    "streamRawPredict": (
+        Kind(MessagesReader, ":streamRawPredict", (b'"anthropic_version"',), within="/anthropic/"),
+        Kind(ChatReader, ":streamRawPredict", (b'"messages"', b'"model"'), within="/publishers/"),
+    ),
+    "generateContent": tuple(
+        Kind(GenerateReader, ":generateContent", (b'"contents"',), within=within) for within in _GOOGLE_MODELS
+    ),
+    "streamGenerateContent": tuple(
+        Kind(GenerateReader, ":streamGenerateContent", (b'"contents"',), within=within) for within in _GOOGLE_MODELS
+    ),
     "countTokens": (Kind(CountTokensReader, ":countTokens", (b'"contents"',), within="/models/"),),
     "batchGenerateContent": (Kind(BatchReader, ":batchGenerateContent", (b'"batch"',), within="/models/"),),
     "embedContent": (Kind(GeminiEmbedReader, ":embedContent", (b'"content"',), within="/models/"),),

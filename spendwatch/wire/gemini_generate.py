@@ -2,10 +2,13 @@
 
 Input is the prompt plus what tool results added to it; output is candidates plus thoughts, which the wire counts apart.
 In a stream every chunk repeats the counts so far: the last ones win. Without alt=sse a stream is one JSON array, read
-as the document it is.
+as the document it is. A blocked prompt has no candidate, and that is the answer: ai.google.dev/api/generate-content.
 """
 
+import json
+from collections.abc import Iterator
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -32,6 +35,7 @@ class Candidate(msgspec.Struct, gc=False):
     content: Content | None = None
     finishReason: Any = None  # noqa: N815 - the wire's name
     groundingMetadata: Any = None  # noqa: N815
+    urlContextMetadata: Any = None  # noqa: N815
 
 
 class Generated(msgspec.Struct, gc=False):
@@ -41,6 +45,7 @@ class Generated(msgspec.Struct, gc=False):
     usageMetadata: Any = None  # noqa: N815
     modelVersion: str | None = None  # noqa: N815
     responseId: str | None = None  # noqa: N815
+    promptFeedback: Any = None  # noqa: N815
     error: Any = None
 
 
@@ -56,6 +61,9 @@ class Body(msgspec.Struct, gc=False):
 
 _SHAPE = Shape(Generated)
 _BODY = Shape(Body)
+_LOOSE = json.JSONDecoder(strict=False)
+# With enum-encoding=int modalities come as numbers: ai.google.dev/api/generate-content#Modality.
+_MODALITIES = {2: "IMAGE", 4: "AUDIO"}
 
 
 class GenerateReader(Reader):
@@ -90,11 +98,8 @@ class GenerateReader(Reader):
     def _array(self, data: bytes) -> None:
         """A stream as one array; of one that broke off, the elements before the break."""
         parts = loads(data)
-        if not isinstance(parts, list):
-            end = data.rfind(b"\n,")
-            parts = loads(data[:end] + b"]") if end > 0 else None
-        for part in parts if isinstance(parts, list) else []:
-            found = _SHAPE.read(encoded(part))
+        for part in map(encoded, parts) if isinstance(parts, list) else _whole_ones(data):
+            found = _SHAPE.read(part)
             if found is not None:
                 self._take(found)
 
@@ -118,7 +123,7 @@ class GenerateReader(Reader):
         if self._candidates > 1:
             self.attributes["choice_count"] = str(self._candidates)
         if self._server_tools:
-            self.attributes["server_tools"] = ",".join(dict.fromkeys(self._server_tools))
+            self.attributes["server_tools"] = ",".join(self._server_tools)
 
     def _take(self, found: Generated) -> None:
         self.response_id = found.responseId or self.response_id
@@ -126,6 +131,10 @@ class GenerateReader(Reader):
         if found.error:
             self.read_error({"error": found.error})
         self._usage = mapping(found.usageMetadata) or self._usage
+        blocked = mapping(found.promptFeedback).get("blockReason")
+        if blocked is not None:
+            self.ended = True
+            self.attributes["block_reason"] = str(blocked)
         for place, candidate in enumerate(found.candidates or ()):
             index = candidate.index if candidate.index is not None else place
             if not 0 <= index < _MAX_CANDIDATES:
@@ -135,13 +144,19 @@ class GenerateReader(Reader):
                 self.finish_reasons[index] = str(candidate.finishReason)
             if candidate.groundingMetadata:
                 self._grounding(mapping(candidate.groundingMetadata))
+            if mapping(candidate.urlContextMetadata).get("urlMetadata"):
+                self._ran("url_context")
             for part in (candidate.content.parts if candidate.content is not None else None) or ():
                 self._part(index, mapping(part))
 
+    def _ran(self, tool: str) -> None:
+        if len(self._server_tools) < _MAX_TOOLS and tool not in self._server_tools:
+            self._server_tools.append(tool)
+
     def _grounding(self, grounding: dict[str, Any]) -> None:
         queries = grounding.get("webSearchQueries")
-        if isinstance(queries, list) and queries and len(self._server_tools) < _MAX_TOOLS:
-            self._server_tools.append("google_search")
+        if isinstance(queries, list) and queries:
+            self._ran("google_search")
             self.attributes["web_searches"] = str(len(queries))
 
     def _part(self, index: int, part: dict[str, Any]) -> None:
@@ -151,10 +166,26 @@ class GenerateReader(Reader):
             self.tools.append(name)
             if self.said is not None and index == 0:
                 self.said.call(len(self.tools), name, encoded(call.get("args") or {}))
-        elif "executableCode" in part and len(self._server_tools) < _MAX_TOOLS:
-            self._server_tools.append("code_execution")
+        elif "executableCode" in part:
+            self._ran("code_execution")
+        elif "toolCall" in part:
+            # GOOGLE_SEARCH_WEB, URL_CONTEXT, GOOGLE_MAPS, FILE_SEARCH.
+            kind = text(mapping(part["toolCall"]).get("toolType")) or "tool"
+            self._ran(kind.lower().removesuffix("_web"))
         elif self.said is not None and index == 0 and not part.get("thought") and isinstance(part.get("text"), str):
             self.said.text(part["text"])
+
+
+def _whole_ones(data: bytes) -> Iterator[bytes]:
+    """The objects of an array up to where it breaks off."""
+    said = data.decode("utf-8", "replace")
+    end = 0
+    while (start := said.find("{", end)) >= 0:
+        try:
+            _, end = _LOOSE.raw_decode(said, start)
+        except (ValueError, RecursionError):
+            return
+        yield said[start:end].encode("utf-8", "replace")
 
 
 def _prompt(read: Body, contents: list[msgspec.Raw], fingerprints: Fingerprinter) -> PromptPrint:
@@ -196,7 +227,8 @@ def _sum(usage: dict[str, Any], *names: str) -> int | None:
 
 def _modality(details: Any, name: str) -> int | None:
     for one in details if isinstance(details, list) else []:
-        if mapping(one).get("modality") == name:
+        kind = mapping(one).get("modality")
+        if (_MODALITIES.get(kind) if type(kind) is int else kind) == name:
             return count(mapping(one).get("tokenCount"))
     return None
 
@@ -224,6 +256,8 @@ def _message(content: dict[str, Any]) -> Message:
 
 
 def model_in_path(path: str) -> str | None:
-    """The model of .../models/gemini-2.5-flash:generateContent."""
-    _, found, rest = path.partition("/models/")
-    return text(rest.partition(":")[0]) if found else None
+    """The model of .../models/gemini-2.5-flash:generateContent, or the tuned one of .../endpoints/1:generateContent."""
+    named, found, _ = path.partition("?")[0].rpartition(":")
+    kind, _, name = named.rpartition("/")
+    kind = kind.rpartition("/")[2]
+    return text(unquote(name if kind == "models" or not name else f"{kind}/{name}")) if found else None

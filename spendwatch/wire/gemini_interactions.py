@@ -169,13 +169,16 @@ def _json(value: Any) -> str:
 
 
 def read_interaction(usage: dict[str, Any]) -> Tally:
-    """An interaction's usage object."""
+    """An interaction's usage object. Of its modalities those are kept that have a price of their own."""
     tally = Tally(
         input_tokens=_sum(usage, "total_input_tokens", "total_tool_use_tokens"),
         output_tokens=_sum(usage, "total_output_tokens", "total_thought_tokens"),
         total_tokens=count(usage.get("total_tokens")),
         cache_read_input_tokens=count(usage.get("total_cached_tokens")),
         reasoning_output_tokens=count(usage.get("total_thought_tokens")),
+        input_audio_tokens=_modality(usage.get("input_tokens_by_modality"), "audio"),
+        output_audio_tokens=_modality(usage.get("output_tokens_by_modality"), "audio"),
+        output_image_tokens=_modality(usage.get("output_tokens_by_modality"), "image"),
     )
     read_cost(usage, tally)
     return tally
@@ -184,3 +187,10 @@ def read_interaction(usage: dict[str, Any]) -> Tally:
 def _sum(usage: dict[str, Any], *names: str) -> int | None:
     found = [number for number in (count(usage.get(name)) for name in names) if number is not None]
     return sum(found) if found else None
+
+
+def _modality(details: Any, name: str) -> int | None:
+    for one in map(mapping, details if isinstance(details, list) else []):
+        if str(one.get("modality")).lower() == name:
+            return count(one.get("tokens"))
+    return None
