@@ -6,6 +6,7 @@ Decimal, never float. Nothing here raises for any bytes.
 """
 
 import json
+import re
 import types
 import typing
 from decimal import Decimal
@@ -99,6 +100,28 @@ def tail_object(data: bytes, name: str) -> Any:
                 continue
             return value
     return None
+
+
+_TOKENS = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"?|[][{},]', re.DOTALL)
+
+
+def head_object(data: bytes) -> bytes | None:
+    """An object of the members that came whole before a JSON object breaks off; None when there are none."""
+    if data[:1] != b"{":
+        return None
+    open_: list[bytes] = []
+    end, closing = 0, b""
+    for found in _TOKENS.finditer(data):
+        token = found[0]
+        if token in b"{[":
+            open_.append(b"}" if token == b"{" else b"]")
+        elif token in b"}]":
+            if not open_:
+                return None
+            open_.pop()
+        elif token == b",":
+            end, closing = found.start(), b"".join(reversed(open_))
+    return data[:end] + closing if end else None
 
 
 def _decimal(text: str) -> Decimal | None:

@@ -3,121 +3,114 @@
 Follows the WHATWG text: lines end in CRLF, CR or LF, a line that starts with a colon is a comment, several data lines
 make one event joined by LF, a blank line ends the event. Two liberties, both seen at providers: an event that the end
 of the stream cuts off is still handed out by `close` (the reader decides whether it is whole), and a comment or
-keep-alive may stand anywhere. Holds at most `limit` bytes of an unfinished event: of a longer one it keeps the two
-ends. Events of the usual form are split many at once. Time is linear in the bytes, however small the pieces. Never
-here: JSON, the meaning of an event.
+keep-alive may stand anywhere. Bytes are kept as they came until an event is whole, and only then looked at. Of an event
+of `limit` bytes or more the two ends count: its first members come as an event of their own, then what is left of it.
+Time is linear in the bytes, however small the pieces. Never here: the meaning of an event.
 """
 
-LIMIT = 48 * 1024
-_BEGUN = 4 * 1024
+from spendwatch.wire.jsonread import head_object
+
+LIMIT = 32 * 1024
+_JOINED = 1024
+_SLACK = 1024
 _BOM = b"\xef\xbb\xbf"
+
+Event = tuple[bytes, bytes]
+"""An event's name, empty when it has none, and its data."""
 
 
 class Splitter:
-    """Feed it pieces; each call gives the events (name, data) that became whole."""
+    """Feed it pieces; each call gives the events that became whole."""
 
     def __init__(self, limit: int = LIMIT) -> None:
         self._limit = limit
-        self._line = Clipped(limit)
-        self._name = b""
-        self._data: list[bytes] = []
-        self._size = 0
-        self._after_cr = False
-        self._started = False
-        self._idle = True
-        """Whether no line is pending: the next byte, or what `_begun` holds, begins an event."""
-        self._begun = b""
-        """The beginning of an event that followed whole ones, not looked at yet."""
+        self._rest = Clipped(limit)
+        """The beginning of an event that isn't whole yet, its lines ended by LF."""
+        self._ends_line = False
+        """Whether `_rest` ends in a LF: one more makes it whole."""
+        self._cr = False
+        """Whether the last piece ended in a CR: a line end of its own, or the first half of a CRLF."""
 
-    def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
+    @property
+    def held(self) -> int:
+        """Bytes kept of an event that isn't whole yet."""
+        return self._rest.held
+
+    def feed(self, piece: bytes) -> list[Event]:
         """The events that this piece completes, in order."""
-        if not self._idle:
-            return self._by_line(piece)
-        if self._begun:
-            piece, self._begun = self._begun + piece, b""
-        events: list[tuple[bytes, bytes]] = []
-        if b"\r" not in piece:
-            end = piece.rfind(b"\n\n") + 2
-            if end >= 2:
-                alike = _alike(piece[:end])
-                if alike is None:
-                    return self._by_line(piece)
-                events, piece = alike, piece[end:]
-                self._started = True
-            if len(piece) <= _BEGUN:
-                self._begun = piece
-                return events
-        return events + self._by_line(piece)
+        block = self.block(piece)
+        return self.cut(block) if block else []
 
-    def _by_line(self, piece: bytes) -> list[tuple[bytes, bytes]]:
-        if self._after_cr and piece:
-            # The CR that ended the last piece was a line end of its own or the first half of a CRLF.
-            self._after_cr = False
-            if piece[:1] == b"\n":
-                piece = piece[1:]
-        if b"\r" in piece:
-            self._after_cr = piece[-1:] == b"\r"
-            piece = piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        lines = piece.split(b"\n")
-        rest = lines.pop()
-        if lines and self._line.length:
-            self._line.add(lines[0])
-            lines[0] = self._line.take()
-        events: list[tuple[bytes, bytes]] = []
-        for line in lines:
-            if not line:
-                if self._data:
-                    events.append(self._event())
-                self._name = b""
-            elif line[:6] == b"data: ":
-                self._add_data(line[6:])
+    def block(self, piece: bytes) -> bytes:
+        """The events that this piece completes, not cut yet: for cut(), or for who can read many at once."""
+        if self._cr or b"\r" in piece:
+            piece = self._with_lf(piece)
+        rest = self._rest
+        before = b""
+        if rest.length > _JOINED:
+            # Not joined anew with each small piece: only the event's end is looked for.
+            if self._ends_line and piece[:1] == b"\n":
+                end = 1
             else:
-                self._field(line)
-        if rest:
-            self._line.add(rest)
-        self._idle = not (rest or self._line.length or self._data or self._name or self._after_cr)
-        return events
+                end = piece.find(b"\n\n") + 2
+                if end < 2:
+                    self._keep(piece)
+                    return b""
+            rest.add(piece[:end])
+            before, piece = rest.take(), piece[end:]
+        elif rest.length:
+            piece = rest.take() + piece
+        end = piece.rfind(b"\n\n") + 2
+        if end < 2:
+            self._keep(piece)
+            return before
+        if end < len(piece):
+            self._keep(piece[end:])
+            piece = piece[:end]
+        return before + piece if before else piece
 
-    def close(self) -> list[tuple[bytes, bytes]]:
+    def cut(self, block: bytes) -> list[Event]:
+        """The events of a block."""
+        if len(block) >= self._limit:
+            parts = block[:-2].split(b"\n\n")
+            if max(map(len, parts)) + 2 >= self._limit:
+                return [event for part in parts for event in self._cut_one(part + b"\n\n")]
+        events = _alike(block)
+        return events if events is not None else _by_line(block)
+
+    def close(self) -> list[Event]:
         """What the end of the stream leaves unfinished: at most one event, perhaps cut in its middle."""
-        if self._begun:
-            begun, self._begun = self._begun, b""
-            self._by_line(begun)
-        if self._line.length:
-            self._field(self._line.take())
-        return [self._event()] if self._data else []
+        begun = self._rest.take()
+        self._cr = False
+        return self._cut_one(begun + b"\n\n") if begun else []
 
-    def _field(self, line: bytes) -> None:
-        if not self._started:
-            self._started = True
-            line = line.removeprefix(_BOM)
-        name, _, value = line.partition(b":")
-        if name == b"data":
-            self._add_data(value.removeprefix(b" "))
-        elif name == b"event":
-            self._name = value.removeprefix(b" ")
+    def _keep(self, begun: bytes) -> None:
+        if begun:
+            self._rest.add(begun)
+            self._ends_line = begun[-1:] == b"\n"
 
-    def _add_data(self, value: bytes) -> None:
-        self._started = True
-        self._size += len(value)
-        self._data.append(value)
-        if self._size > self._limit and len(self._data) > 1:
-            joined = Clipped(self._limit)
-            for part in self._data:
-                joined.add(part)
-                joined.add(b"\n")
-            self._data = [joined.take().removesuffix(b"\n")]
-            self._size = len(self._data[0])
+    def _with_lf(self, piece: bytes) -> bytes:
+        if self._cr:
+            piece = b"\r" + piece
+        self._cr = piece[-1:] == b"\r"
+        if self._cr:
+            piece = piece[:-1]
+        return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _event(self) -> tuple[bytes, bytes]:
-        data = self._data[0] if len(self._data) == 1 else b"\n".join(self._data)
-        self._data = []
-        self._size = 0
-        return self._name, data
+    def _cut_one(self, event: bytes) -> list[Event]:
+        if len(event) < self._limit:
+            return _by_line(event)
+        # The same two ends, whether it came in one piece or was clipped on its way.
+        third = self._limit // 3
+        head = event[:third]
+        events = _by_line(head + event[third - self._limit :])
+        first = _by_line(head + b"\n\n")
+        members = head_object(first[0][1]) if first else None
+        return [(first[0][0], members), *events] if members is not None else events
 
 
-def _alike(block: bytes) -> list[tuple[bytes, bytes]] | None:
-    """The events of a block that ends with one, if each is one data line, or one event line and one data line.
+def _alike(block: bytes) -> list[Event] | None:
+    """The events of a block, if each is one data line, or one event line and one data line.
 
     That is how nearly all of them are written. Lines are counted, so that nothing else can be among them.
     """
@@ -138,7 +131,49 @@ def _alike(block: bytes) -> list[tuple[bytes, bytes]] | None:
     return events
 
 
-def run_of(events: list[tuple[bytes, bytes]], name: bytes) -> tuple[int, int]:
+def _by_line(block: bytes) -> list[Event]:
+    """The events of a block, whatever lines it has."""
+    events: list[Event] = []
+    name, data = b"", []
+    for line in block.split(b"\n"):
+        if not line:
+            if data:
+                events.append((name, data[0] if len(data) == 1 else b"\n".join(data)))
+                data = []
+            name = b""
+        elif line[:6] == b"data: ":
+            data.append(line[6:])
+        else:
+            field, _, value = line.removeprefix(_BOM).partition(b":")
+            if field == b"data":
+                data.append(value.removeprefix(b" "))
+            elif field == b"event":
+                name = value.removeprefix(b" ")
+    return events
+
+
+def run(block: bytes, opening: bytes, limit: int = LIMIT) -> tuple[bytes, list[bytes], bytes] | None:
+    """A block cut at the events that begin with `opening`: what precedes the first, their data, what follows the last.
+
+    Nothing between two of them is looked at: if it is JSON by itself, nothing else was there. None: they are fewer than
+    three, or one is so large that only its ends count.
+    """
+    between = b"\n\n" + opening
+    if block.startswith(opening):
+        before = b""
+        data = block[len(opening) : -2].split(between)
+    else:
+        before, *data = block[:-2].split(between)
+        before += b"\n\n"
+    if len(data) < 3:
+        return None
+    data[-1], _, after = data[-1].partition(b"\n\n")
+    if len(block) >= limit and max(map(len, data)) + len(between) >= limit:
+        return None
+    return before, data, after + b"\n\n" if after else b""
+
+
+def run_of(events: list[Event], name: bytes) -> tuple[int, int]:
     """Where the events of this name stand, if they are several and in one run: from, to; else 0, 0."""
     names = [given for given, _ in events]
     count = names.count(name)
@@ -154,7 +189,12 @@ class LineSplitter:
     def __init__(self, limit: int = LIMIT) -> None:
         self._line = Clipped(limit)
 
-    def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
+    @property
+    def held(self) -> int:
+        """Bytes kept of a line that isn't whole yet."""
+        return self._line.held
+
+    def feed(self, piece: bytes) -> list[Event]:
         """The lines that this piece completes, in order."""
         lines = piece.split(b"\n")
         rest = lines.pop()
@@ -165,7 +205,7 @@ class LineSplitter:
             self._line.add(rest)
         return [(b"", line) for line in lines if line.strip()]
 
-    def close(self) -> list[tuple[bytes, bytes]]:
+    def close(self) -> list[Event]:
         """The line that the end of the stream leaves without a newline."""
         line = self._line.take()
         return [(b"", line)] if line.strip() else []
@@ -174,10 +214,11 @@ class LineSplitter:
 class Clipped:
     """Bytes gathered up to a limit; of more than that, the first third of the limit and the last two."""
 
-    __slots__ = ("_head", "_limit", "_one", "_rest", "length")
+    __slots__ = ("_head", "_keep", "_limit", "_one", "_rest", "length")
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
+        self._keep = limit - limit // 3
         self._one = b""
         self._rest: bytearray | None = None
         self._head: bytes | None = None
@@ -189,13 +230,22 @@ class Clipped:
         """Whether the middle is missing."""
         return self._head is not None
 
+    @property
+    def held(self) -> int:
+        """How many bytes are kept."""
+        if self._rest is None:
+            return len(self._one)
+        return len(self._rest) + (len(self._head) if self._head is not None else 0)
+
     def add(self, piece: bytes) -> None:
+        """The next bytes."""
         if not self.length:
             # Most often one piece is all there is: keep a reference, not a copy.
             self._one = piece
         elif self._rest is None:
             self._rest = bytearray(self._one)
             self._rest += piece
+            self._one = b""
         else:
             self._rest += piece
         self.length += len(piece)
@@ -204,13 +254,13 @@ class Clipped:
 
     def _clip(self) -> None:
         if self._rest is None:
-            self._rest = bytearray(self._one)
+            self._rest, self._one = bytearray(self._one), b""
         if self._head is None:
             self._head = bytes(self._rest[: self._limit // 3])
             del self._rest[: self._limit // 3]
-        keep = self._limit - self._limit // 3
-        if len(self._rest) > 2 * keep:
-            del self._rest[:-keep]
+        # Taking bytes off a bytearray's front costs nothing until it grows again; a little more than is needed stays.
+        if len(self._rest) > self._keep + _SLACK:
+            del self._rest[: -self._keep]
 
     def take(self) -> bytes:
         """The bytes (the two ends when clipped), leaving this empty."""
@@ -219,7 +269,7 @@ class Clipped:
         elif self._head is None:
             data = bytes(self._rest)
         else:
-            data = self._head + bytes(self._rest[-(self._limit - self._limit // 3) :])
+            data = self._head + bytes(self._rest[-self._keep :])
         self._one = b""
         self._rest = self._head = None
         self.length = 0

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from spendwatch.wire.sse import Clipped, LineSplitter, Splitter
+from spendwatch.wire.sse import LIMIT, Clipped, Event, LineSplitter, Splitter, run
 
 
-def split(*pieces: bytes) -> list[tuple[bytes, bytes]]:
-    splitter = Splitter()
+def split(*pieces: bytes, limit: int = LIMIT) -> list[Event]:
+    splitter = Splitter(limit)
     events = [event for piece in pieces for event in splitter.feed(piece)]
     return events + splitter.close()
 
@@ -63,9 +63,10 @@ def test_an_endless_line_takes_bounded_memory_and_keeps_its_two_ends() -> None:
     block = b"x" * 1000
     for _ in range(20_000):
         assert splitter.feed(block) == []
-    _, peak = tracemalloc.get_traced_memory()
+    kept, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert peak < 160 * 1024
+    assert kept < 1.2 * LIMIT
+    assert peak < 2.5 * LIMIT
     ((_, data),) = splitter.feed(b"last\n\n")
     assert data.startswith(b"first")
     assert data.endswith(b"last")
@@ -76,9 +77,49 @@ def test_many_data_lines_of_one_event_take_bounded_memory_too() -> None:
     for number in range(20_000):
         assert splitter.feed(b"data: line %d\n" % number) == []
     ((_, data),) = splitter.feed(b"\n")
-    assert len(data) <= 48 * 1024
+    assert len(data) <= LIMIT
     assert data.startswith(b"line 0\nline 1\n")
     assert data.endswith(b"line 19999")
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from([b"", b"e"]), st.integers(0, 300)), max_size=6),
+    st.lists(st.integers(1, 400), max_size=20),
+    st.integers(60, 200),
+    st.sampled_from([b"\n", b"\r\n"]),
+)
+def test_of_a_large_event_the_same_is_left_in_any_split(
+    events: list[tuple[bytes, int]], sizes: list[int], limit: int, end: bytes
+) -> None:
+    stream = b"".join(
+        (b"event: %s%s" % (name, end) if name else b"")
+        + b'data: {"id": %d, "of": [{"x": 1}, "%s"], "usage": %d}' % (place, b"y" * size, place)
+        + 2 * end
+        for place, (name, size) in enumerate(events)
+    )
+    pieces, at = [], 0
+    for size in sizes:
+        pieces.append(stream[at : at + size])
+        at += size
+    found = split(*pieces, stream[at:], limit=limit)
+    assert found == split(stream, limit=limit)
+    assert {name for name, _ in found} == {name for name, _ in events}
+    assert all(len(data) <= limit for _, data in found)
+
+
+def test_the_first_members_of_a_large_event_come_before_what_is_left_of_it() -> None:
+    large = b'{"type": "done", "response": {"id": "r", "tools": [{"a": "%s"}], "usage": {"n": 1}}}' % (b"z" * 2000)
+    first, rest = split(b"event: e\ndata: %s\n\n" % large, limit=900)
+    assert first == (b"e", b'{"type": "done", "response": {"id": "r"}}')
+    assert rest[1].endswith(b'"usage": {"n": 1}}}')
+
+
+def test_a_run_of_events_is_cut_out_whole() -> None:
+    block = b": hello\n\nevent: a\ndata: 1\n\nevent: a\ndata: 2\n\nevent: a\ndata: 3\n\nevent: b\ndata: 4\n\n"
+    assert run(block, b"event: a\ndata: ") == (b": hello\n\n", [b"1", b"2", b"3"], b"event: b\ndata: 4\n\n")
+    assert run(block[9:-18], b"event: a\ndata: ") == (b"", [b"1", b"2", b"3"], b"")
+    assert run(block, b"event: a\ndata: ", limit=18) is None
+    assert run(block, b"data: ") is None
 
 
 @given(st.lists(st.sampled_from([b"{}", b'{"a": 1}', b"", b" ", b"\r"]), max_size=20), st.integers(1, 9))
