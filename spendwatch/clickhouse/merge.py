@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from spendwatch.calls import CostBasis, LLMCall, PricedCall, Tags, TokenUsage
+from spendwatch.calls import CallStatus, CostBasis, LLMCall, PricedCall, Tags, TokenUsage
 
 T = TypeVar("T")
 
@@ -66,6 +66,8 @@ def _merge_call(best: LLMCall, other: LLMCall) -> LLMCall:
         for field in fields(LLMCall)
         if field.name not in _TOGETHER and field.name not in _BY_PART
     }
+    if best.status is CallStatus.OK and other.status is not CallStatus.OK:
+        facts["error_type"] = best.error_type  # What went wrong around the call is not what went wrong with it.
     # A list price stands with the version of the book it comes from.
     listing = best if best.listed_cost is not None or other.listed_cost is None else other
     if facts["reported_cost"] is not None:

@@ -11,14 +11,15 @@ Never here: adding to sums (a resend would count twice).
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
+from typing import Any
 
 from clickhouse_connect.datatypes.registry import get_from_name
 
-from spendwatch.clickhouse import hourly, retention
+from spendwatch.clickhouse import hourly, retention, twins
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.columns import StoredCall
 from spendwatch.clickhouse.merge import merge
@@ -27,6 +28,7 @@ from spendwatch.clickhouse.rows import Identity, find, hours_parameter, identity
 _MAX_HOURS = 200
 """Hours in one INSERT: bounds its memory when a whole history is rebuilt."""
 _MAX_TWINS = 5_000
+_MAX_TRACES = 1_000
 _TWINS_WITHIN = timedelta(days=1)
 """How far back a first pass searches for calls that were stored twice."""
 _AFRESH = timedelta(seconds=10)
@@ -53,7 +55,7 @@ def roll(ch: Connection) -> RollResult:
     """Bring the hourly sums up to date. Run it every few seconds. Raises StoreError; then run it again."""
     began = time.monotonic()
     mark = hourly.watermark(ch)
-    joined = _join_twins(ch, mark)
+    joined = _join_twins(ch, mark) + _join_repeats(ch, mark)
     # The engine's clock, as for stored_at. What is visible from here on, this pass reads.
     ((now_us,),) = ch.query("now", "SELECT toUnixTimestamp64Micro(now64(6))")
     due = _due(ch, mark, datetime.fromtimestamp(now_us / 1_000_000, UTC))
@@ -153,3 +155,67 @@ def _join_twins(ch: Connection, mark: hourly.Watermark) -> int:
     write(ch, kept)
     write(ch, removed)
     return len(twins)
+
+
+def _join_repeats(ch: Connection, mark: hourly.Watermark) -> int:
+    """Make one row of the rows in which two observers saw one call under different identities; returns how many calls.
+
+    Insert does it for what it can see: this is for a call of ours that came after another instrumentation's span.
+    """
+    since_ms = max(mark.safe_ms, int((datetime.now(UTC) - _TWINS_WITHIN).timestamp() * 1000))
+    recent = "stored_at >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')"
+    parameters: dict[str, Any] = {"since": since_ms}
+    stored = ch.query(
+        "hours_stored",
+        f"SELECT DISTINCT toUnixTimestamp(toStartOfHour(started_at)) FROM llm_calls WHERE {recent}",
+        parameters,
+    )
+    hours = {datetime.fromtimestamp(hour, UTC) + timedelta(hours=shift) for (hour,) in stored for shift in (-1, 0, 1)}
+    within = "toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))}"
+    parameters["hours"] = hours_parameter(hours)
+    # The one column that tells at little cost whether there is anything to look for.
+    if not ch.query(
+        "foreign", f"SELECT 1 FROM llm_calls WHERE {within} AND startsWith(source, 'otlp:') LIMIT 1", parameters
+    ):
+        return 0
+    foreign = "startsWith(source, 'otlp:')"
+    joined = 0
+    for name, among, several in (
+        # A reply's id under two names of its provider is found by the id: its observers may not share a trace.
+        ("trace_id", f"SELECT trace_id FROM llm_calls WHERE {recent}", "uniqExact(observer) > 1"),
+        ("response_id", f"SELECT response_id FROM llm_calls WHERE {within} AND {foreign}", "uniqExact(provider) > 1"),
+    ):
+        last = ""
+        while True:
+            found = ch.query(
+                f"repeats_by_{name}",
+                f"SELECT hex({name}) AS place, groupUniqArray(call_id) FROM (SELECT {name}, call_id, "
+                "argMax(source, revision) AS observer, argMax(provider_name, revision) AS provider FROM llm_calls "
+                f"WHERE {within} AND {name} GLOBAL IN ({among}) AND {name} != '' "
+                f"GROUP BY {name}, call_id HAVING argMax(is_deleted, revision) = 0) "
+                f"GROUP BY place HAVING place > {{last:String}} AND {several} "
+                "AND countIf(startsWith(observer, 'otlp:')) > 0 ORDER BY place LIMIT {limit:UInt32}",
+                {**parameters, "last": last, "limit": _MAX_TRACES},
+            )
+            joined += _join_these(ch, [call for _, calls in found for call in calls], hours)
+            if len(found) < _MAX_TRACES:
+                break
+            last = found[-1][0]
+    return joined
+
+
+def _join_these(ch: Connection, ids: Sequence[int], hours: Iterable[datetime]) -> int:
+    rows: dict[Identity, StoredCall] = {}
+    for start in range(0, len(ids), _MAX_TWINS):
+        rows |= {identity(found.call): found for found in find(ch, ids[start : start + _MAX_TWINS], hours)}
+    kept, removed, joined = [], [], 0
+    for group in twins.groups(list(rows.values())):
+        removed += [removal(rows[identity(one.call)]) for one in group.gone]
+        if group.keeper is not None and group.whole is not None:
+            standing = rows[identity(group.keeper.call)]
+            received = max(rows[identity(one.call)].received_at for one in (group.keeper, *group.gone))
+            kept += replacement(standing, group.whole, received_at=received)
+        joined += 1
+    write(ch, kept)
+    write(ch, removed)
+    return joined

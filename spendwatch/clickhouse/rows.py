@@ -3,7 +3,8 @@
 A call is one row, whoever sends it and however often. Before a batch is written, the calls of it that carry a reply's
 id are looked up; where a row of the same generation stands already, the two are merged field by field and the result
 takes that row's place, with a higher revision. What changes nothing is not written. Calls known only by their span
-repeat their sort key exactly, so the engine itself keeps one of them. Never here: SQL of questions, prices, retries.
+repeat their sort key exactly, so the engine itself keeps one of them. Another instrumentation's span is laid beside the
+rows of its trace first: where it repeats one of them it goes into that. Never here: SQL of questions, prices, retries.
 """
 
 # ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from spendwatch.calls import LLMCall, PricedCall, call_id
+from spendwatch.clickhouse import same, twins
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.columns import (
     SELECT,
@@ -35,6 +37,7 @@ MAX_BLOCK_ROWS = 50_000
 """Bigger blocks cost gigabytes in the engine and bring nothing."""
 _MAX_IDS = 5_000
 """Ids in one lookup: as text they must fit into the 128 KiB that a server takes for one parameter."""
+_MAX_TRACES = 1_000
 _HOUR_US = 3_600_000_000
 """Two observers of one generation may place its start this far apart, in microseconds."""
 _STARTED_AT = list(TYPES).index("started_at")
@@ -50,12 +53,14 @@ def insert(ch: Connection, calls: Sequence[PricedCall], *, received_at: datetime
     calls again is safe and leaves the totals exact.
     """
     new = _merged_by_identity(calls)
+    changed, gone = _repeated(ch, new, received_at)
     rows = {key: _first(call, received_at) for key, call in new.items()}
-    changed: list[Row] = []
     for key, stored in _standing(ch, new, rows).items():
         del rows[key]
         changed += replacement(stored, normalise(new[key]), received_at=received_at)
     write(ch, [*rows.values(), *changed])
+    # Written last: dying in between leaves a call too many until it is sent again or rolled up, never too few.
+    write(ch, gone)
 
 
 def identity(call: LLMCall) -> Identity:
@@ -161,6 +166,55 @@ def _standing(
             if key in calls:
                 out[key] = stored
     return out
+
+
+def _repeated(ch: Connection, new: dict[Identity, PricedCall], received_at: datetime) -> tuple[list[Row], list[Row]]:
+    """Take what repeats another call out of the new ones: the rows to write instead, and those that take rows away."""
+    outer = [call.call for call in new.values() if same.foreign(call.call)]
+    if not outer:
+        return [], []
+    stored = {identity(found.call): found for found in _beside(ch, outer)}
+    changed, gone = [], []
+    for group in twins.groups([*new.values(), *(found for key, found in stored.items() if key not in new)]):
+        for one in group.gone:
+            key = identity(one.call)
+            new.pop(key, None)
+            if key in stored:
+                gone.append(removal(stored[key]))
+            elif not same.foreign(one.call):
+                # Sent again it comes alone, and nothing would tell that it is part of another row by then.
+                project = one.call.tags.project or ""
+                gone.append(_row(one, project, one.revision + 1, received_at, is_deleted=True))
+        if group.keeper is None or group.whole is None:
+            continue
+        key = identity(group.keeper.call)
+        if key in stored:
+            new.pop(key, None)
+            changed += replacement(stored[key], group.whole, received_at=received_at)
+        else:
+            # Known only by its span it is not looked up when it is sent again: that must not replace what it is now.
+            above = 0 if group.keeper.call.response_id else 1
+            new[key] = replace(group.whole, revision=group.whole.revision + above)
+    return changed, gone
+
+
+def _beside(ch: Connection, calls: Sequence[LLMCall]) -> list[StoredCall]:
+    """The rows in the traces of these calls, an hour to each side. Raises StoreError."""
+    out: dict[Identity, StoredCall] = {}
+    for start in range(0, len(calls), _MAX_TRACES):
+        part = calls[start : start + _MAX_TRACES]
+        own = {micros(call.started_at) // _HOUR_US for call in part}
+        hours = [from_micros((hour + shift) * _HOUR_US) for hour in own for shift in (-1, 0, 1)]
+        hits = ch.query(
+            "find_beside",
+            "SELECT DISTINCT call_id FROM llm_calls WHERE toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} "
+            "AND trace_id IN arrayMap(id -> toFixedString(unhex(id), 16), {traces:Array(String)})",
+            {"hours": hours_parameter(hours), "traces": sorted({call.trace_id for call in part})},
+        )
+        ids = [call for (call,) in hits]
+        for at in range(0, len(ids), _MAX_IDS):
+            out |= {identity(found.call): found for found in find(ch, ids[at : at + _MAX_IDS], hours)}
+    return list(out.values())
 
 
 def find(ch: Connection, ids: Sequence[int], hours: Iterable[datetime] | None = None) -> list[StoredCall]:
