@@ -50,6 +50,7 @@ class Kind:
 
     path: how the path ends. marks: what a body to an unknown host must hold; header: a request header that settles it
     as well. hosts: only at these providers, () for any. within: a further part of the path that must be there.
+    shaped: the body must hold the marks at a known provider too.
     """
 
     reader: type[Reader]
@@ -58,9 +59,12 @@ class Kind:
     header: str | None = None
     hosts: tuple[str, ...] = ()
     within: str = ""
+    shaped: bool = False
 
 
-_OPENAI = ("openai", "azure.ai.openai")
+_OPENAI = ("openai", "azure.ai.openai", "azure.ai.inference")
+_SERVED = "/serving-endpoints/"
+"""Databricks: each served model has one path, and its body says what is asked for."""
 _GOOGLE_MODELS = ("/models/", "/endpoints/", "/tunedModels/")
 _VIDEOS = (*_OPENAI, "x_ai", providers.OPENROUTER)
 
@@ -68,6 +72,7 @@ _VIDEOS = (*_OPENAI, "x_ai", providers.OPENROUTER)
 _KINDS: dict[str, tuple[Kind, ...]] = {
     "completions": (
         Kind(ChatReader, "/chat/completions", (b'"messages"',)),
+        Kind(ChatReader, "/agents/completions", hosts=("mistral_ai",)),
         Kind(CompletionsReader, "/completions", (b'"prompt"', b'"model"')),
     ),
     "chat": (
@@ -96,13 +101,19 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
         Kind(OllamaEmbedReader, "/api/embeddings", (b'"prompt"', b'"model"')),
         Kind(EmbeddingsReader, "/embeddings", (b'"input"', b'"model"')),
     ),
+    "multimodalembeddings": (Kind(EmbeddingsReader, "/multimodalembeddings", hosts=("voyageai",)),),
+    "contextualizedembeddings": (Kind(EmbeddingsReader, "/contextualizedembeddings", hosts=("voyageai",)),),
     "rerank": (Kind(RerankReader, "/rerank", (b'"query"', b'"documents"')),),
     "images": (Kind(ImagesReader, "/images", hosts=(providers.OPENROUTER,)),),
     "generations": (
         Kind(ImagesReader, "/images/generations", (b'"prompt"', b'"model"')),
         Kind(VideoReader, "/videos/generations", hosts=_VIDEOS),
     ),
-    "edits": (Kind(ImagesReader, "/images/edits", (b"prompt", b"model")),),
+    "edits": (
+        Kind(ImagesReader, "/images/edits", (b"prompt", b"model")),
+        Kind(VideoReader, "/videos/edits", hosts=_VIDEOS),
+    ),
+    "variations": (Kind(ImagesReader, "/images/variations", hosts=_OPENAI),),
     "transcriptions": (Kind(TranscriptionReader, "/audio/transcriptions", (b"file",)),),
     "translations": (Kind(TranscriptionReader, "/audio/translations", (b"file",)),),
     "stt": (Kind(TranscriptionReader, "/v1/stt", hosts=("x_ai",)),),
@@ -157,6 +168,12 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "runs": (Kind(AssistantsRunReader, "/runs", hosts=_OPENAI, within="/threads"),),
     "submit_tool_outputs": (Kind(AssistantsRunReader, "/submit_tool_outputs", hosts=_OPENAI, within="/runs/"),),
     "videos": (Kind(VideoReader, "/videos", hosts=_VIDEOS),),
+    "remix": (Kind(VideoReader, "/remix", hosts=_VIDEOS, within="/videos/"),),
+    "invocations": (
+        Kind(ChatReader, "/invocations", (b'"messages"',), within=_SERVED, shaped=True),
+        Kind(EmbeddingsReader, "/invocations", (b'"input"',), within=_SERVED, shaped=True),
+        Kind(CompletionsReader, "/invocations", (b'"prompt"',), within=_SERVED, shaped=True),
+    ),
     "count_tokens": (Kind(CountTokensReader, "/messages/count_tokens", (b'"messages"',)),),
     "input_tokens": (Kind(CountTokensReader, "/responses/input_tokens", (b'"input"',)),),
     "batches": (
@@ -195,6 +212,8 @@ def recognise(request: Request, hosts: Mapping[str, str | None]) -> WireFormat |
     query = path.find("?")
     if query >= 0:
         path = path[:query]
+    if path.endswith("/"):
+        path = path.rstrip("/")
     kinds = _kinds(request, path)
     if not kinds:
         return None
@@ -211,7 +230,11 @@ def recognise(request: Request, hosts: Mapping[str, str | None]) -> WireFormat |
     for kind in kinds:
         if not path.endswith(kind.path) or kind.within not in path or (kind.hosts and provider not in kind.hosts):
             continue
-        if provider is not None or (kind.header and kind.header in request.headers) or _has_shape(request.body, kind):
+        if (
+            (provider is not None and not kind.shaped)
+            or (kind.header and kind.header in request.headers)
+            or _has_shape(request.body, kind)
+        ):
             return WireFormat(kind.reader, provider)
     return None
 

@@ -5,7 +5,9 @@ one, inside a choice (Moonshot), under x_groq. A stream is over at [DONE], or, f
 choice is finished and the usage has come. Legacy completions are the same with `text` for a message.
 """
 
+import re
 from typing import Any, Literal
+from urllib.parse import unquote
 
 import msgspec
 
@@ -54,6 +56,7 @@ class Choice(msgspec.Struct, gc=False):
     text: str | None = None
     finish_reason: str | None = None
     usage: Any = None
+    error: Any = None
 
 
 class Completion(msgspec.Struct, gc=False):
@@ -88,6 +91,7 @@ class OnlyText(msgspec.Struct, gc=False):
     delta: MoreText
     finish_reason: None = None
     usage: None = None
+    error: None = None
 
 
 class TextChunk(msgspec.Struct, gc=False):
@@ -108,6 +112,17 @@ _LAST = 4
 _MAX_TRIES = 3
 
 
+class Begun:
+    """A tool call whose pieces may still come. key: what its print goes by."""
+
+    __slots__ = ("id", "key", "named")
+
+    def __init__(self, call_id: object, key: int) -> None:
+        self.id = call_id
+        self.key = key
+        self.named = False
+
+
 class ChatReader(Reader):
     """Reads one chat (or legacy text) completion."""
 
@@ -123,6 +138,10 @@ class ChatReader(Reader):
         self._usage: Any = None
         self._errors = 0
         self._tries = 0
+        self._begun: dict[tuple[int, int], Begun] = {}
+        """By choice and index: the calls of a stream."""
+        self._functions: set[int] = set()
+        """The choices that have asked for a function in the way before tools."""
 
     def document(self, data: bytes) -> None:
         completion = _SHAPE.read(data)
@@ -132,6 +151,7 @@ class ChatReader(Reader):
                 self.note = f"reply is no JSON object ({len(data)} bytes)"
             return
         self._take(completion, whole=True)
+        self._outside(completion, data)
 
     def events(self, events: list[tuple[bytes, bytes]]) -> None:
         if self.response_id is None and events:
@@ -157,7 +177,7 @@ class ChatReader(Reader):
         return True
 
     def event(self, name: bytes, data: bytes) -> None:
-        if data == b"[DONE]":
+        if data[:6] == b"[DONE]":
             self.ended = True
             return
         completion = _SHAPE.read(data)
@@ -165,8 +185,13 @@ class ChatReader(Reader):
             if self.response_id is not None and self._is_more_text(completion):
                 return
             self._take(completion, whole=False)
+            self._outside(completion, data)
             if name == b"error" and self.error is None:
                 self.read_error({"error": loads(data)})
+        elif b"}\n{" in data or b"}\n[" in data:
+            # A server that leaves out the blank lines between its events.
+            for line in data.split(b"\n"):
+                self.event(name, line)
         else:
             usage = tail_object(data, "usage")
             if usage is not None:
@@ -193,7 +218,9 @@ class ChatReader(Reader):
         delta = choice.delta
         if choice.index != 0 or choice.finish_reason is not None or delta is None or type(delta.content) is not str:
             return False
-        if delta.tool_calls is not None or delta.function_call is not None or choice.usage is not None:
+        if delta.tool_calls is not None or delta.function_call is not None:
+            return False
+        if choice.usage is not None or choice.error is not None:
             return False
         if chunk.x_groq is not None or chunk.base_resp is not None or chunk.cost is not None:
             return False
@@ -233,11 +260,19 @@ class ChatReader(Reader):
         if isinstance(usage, dict) and usage:
             self._usage = usage
 
+    def _outside(self, completion: Completion, data: bytes) -> None:
+        """Take an error that stands in the place of a completion, as vLLM and Mistral word it: {"object": "error"}."""
+        if completion.choices is None and completion.usage is None and not completion.error:
+            self.read_error(loads(data))
+
     def _choice(self, choice: Choice, *, whole: bool) -> None:
         index = choice.index if choice.index is not None else (self._choices if whole else 0)
         if not 0 <= index < _MAX_CHOICES:
             return
         self._choices = max(self._choices, index + 1)
+        if choice.error:
+            # OpenRouter: the provider behind this choice failed.
+            self.read_error({"error": choice.error})
         if choice.finish_reason:
             self.finish_reasons[index] = choice.finish_reason
         said = choice.delta or choice.message
@@ -258,17 +293,34 @@ class ChatReader(Reader):
             function = call.function
             name = function.name if function is not None else text(mapping(call.custom).get("name"))
             arguments = function.arguments if function is not None else mapping(call.custom).get("input")
-            if name and len(self.tools) < _MAX_TOOLS:
+            key, fresh = (place, True) if whole else self._piece(choice, place, call, name)
+            if name and fresh and len(self.tools) < _MAX_TOOLS:
                 self.tools.append(name)
             if print_ is not None:
-                key = call.index if call.index is not None else (place if whole else call.id or place)
                 print_.call(key, name, arguments if isinstance(arguments, str) else _encoded(arguments))
         function = said.function_call
         if function is not None:
-            if function.name and len(self.tools) < _MAX_TOOLS:
+            if function.name and choice not in self._functions and len(self.tools) < _MAX_TOOLS:
+                self._functions.add(choice)
                 self.tools.append(function.name)
             if print_ is not None:
                 print_.call("function", function.name, _encoded(function.arguments))
+
+    def _piece(self, choice: int, place: int, call: ToolCall, name: str | None) -> tuple[int, bool]:
+        """What tells the call that this is a piece of from the others, and whether its name is new.
+
+        Some servers repeat a call's id and name in each of its pieces; others give all calls one index, with an id
+        each or none at all.
+        """
+        slot = (choice, call.index if call.index is not None else ~place)
+        begun = self._begun.get(slot)
+        if begun is None or (name and (call.id != begun.id if call.id else not begun.id)):
+            begun = Begun(call.id, len(self.tools))
+            if len(self._begun) < _MAX_TOOLS:
+                self._begun[slot] = begun
+        fresh = bool(name) and not begun.named
+        begun.named = begun.named or fresh
+        return begun.key, fresh
 
     def _base_response(self, base: dict[str, Any]) -> None:
         """MiniMax answers 200 with an error inside."""
@@ -291,7 +343,10 @@ def _encoded(arguments: Any) -> str | bytes | None:
     return encoded(arguments)
 
 
+_NAMED_IN_PATH = re.compile(r"/(?:deployments|engines|serving-endpoints(?=/[^/]+/invocations))/([^/?]+)")
+
+
 def deployment(path: str) -> str | None:
-    """The deployment of an Azure path: all the model that such a request names."""
-    _, found, rest = path.partition("/deployments/")
-    return text(rest.partition("/")[0].partition("?")[0]) if found else None
+    """What a path names, for a request whose body names no model: Azure's deployment, Databricks' served model."""
+    found = _NAMED_IN_PATH.search(path)
+    return unquote(found[1]) if found else None

@@ -60,6 +60,7 @@ class PlainReader(Reader):
         found = _SHAPE.read(data)
         if found is None:
             self._usage(tail_object(data, "usage"))
+            self.ended = self.ended or name.endswith((b".done", b".completed"))
             return
         if name == b"error":
             self.read_error({"error": loads(data)})

@@ -64,8 +64,11 @@ _HOSTS: dict[str, str] = {
 _SUFFIXES: tuple[tuple[str, str], ...] = (
     (".openai.azure.com", "azure.ai.openai"),
     (".cognitiveservices.azure.com", "azure.ai.openai"),
+    (".openai.azure.us", "azure.ai.openai"),
+    (".openai.azure.cn", "azure.ai.openai"),
     (".services.ai.azure.com", "azure.ai.inference"),
     (".models.ai.azure.com", "azure.ai.inference"),
+    (".inference.ai.azure.com", "azure.ai.inference"),
     (".inference.ml.azure.com", "azure.ai.inference"),
     ("aiplatform.googleapis.com", "gcp.vertex_ai"),
     (".rep.googleapis.com", "gcp.vertex_ai"),

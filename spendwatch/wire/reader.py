@@ -28,7 +28,9 @@ MAX_DOCUMENT = 32 * 1024 * 1024
 MAX_ERROR_EVENTS = 16
 _SPACE = b" \t\r\n"
 _BOM = b"\xef\xbb\xbf"
-_SSE_STARTS = (b"data", b"event", b"id", b"retry", b":")
+_SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
+_MEDIA = ("audio/", "image/", "video/")
+"""Raw samples may begin with any byte. Of the mislabelled replies that were seen, none was labelled as these."""
 _STARTS = (*_SSE_STARTS[:-1], _BOM)
 
 
@@ -160,8 +162,8 @@ class Reader:
         """Decide the framing once there is something to decide by; the bytes to go on with."""
         # White space before the JSON is a keep-alive (DeepSeek, OpenRouter), and nobody misses it.
         start = (self._leading + data).lstrip(_SPACE).removeprefix(_BOM).lstrip(_SPACE)
-        if len(start) < 5 and (not start or any(s.startswith(start) for s in _STARTS)):
-            # Nothing to decide by yet: "da" may still become "data:".
+        if len(start) < 6 and (not start or any(s.startswith(start) for s in _STARTS)):
+            # Nothing to decide by yet: "data" may still become "data:".
             self._leading = start
             return b""
         self._leading = b""
@@ -170,7 +172,9 @@ class Reader:
 
     def _decide(self, start: bytes) -> None:
         kind = self.headers.get("content-type", "")
-        if start[:1] == b"{" and self.lines and self.status < 400:
+        if kind.startswith(_MEDIA):
+            self.framing = Framing.OTHER
+        elif start[:1] == b"{" and self.lines and self.status < 400:
             self.framing = Framing.EVENTS
             self._splitter = LineSplitter()
         elif start[:1] in (b"{", b"["):
@@ -209,7 +213,7 @@ class Reader:
             inner = several[0]
         if inner:
             found = inner if isinstance(inner, dict) else body
-        elif body.get("object") == "error" or body.get("type") == "error" or self.status >= 400:
+        elif "error" in (body.get("object"), body.get("type")) or body.get("error_code") or self.status >= 400:
             found = body
         else:
             return False

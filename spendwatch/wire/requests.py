@@ -66,7 +66,7 @@ def read_body(body: bytes | None, content_type: str, history: str = "messages") 
     if not body:
         return Asked()
     if "multipart/" in content_type:
-        return Asked(model=_form_field(body, b"model"), stream=_form_field(body, b"stream") == "true")
+        return Asked(model=_form_field(body, b"model"), stream=(_form_field(body, b"stream") or "").lower() == "true")
     if len(body) > LARGE:
         asked = _from_ends(body, history)
         if asked is not None:
@@ -92,19 +92,17 @@ def _items(raw: msgspec.Raw) -> list[msgspec.Raw]:
         return []
 
 
-_FORM_VALUE = re.compile(rb'name="?(\w+)"?[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{0,256})')
+_FORM_VALUE = re.compile(rb"[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{0,256})")
 
 
 def _form_field(body: bytes, name: bytes) -> str | None:
     """A short field of a multipart form, wherever it stands beside the files."""
-    at = -1
-    for _ in range(8):
-        at = body.find(name, at + 1)
-        if at < 0:
-            return None
-        found = _FORM_VALUE.match(body, max(body.rfind(b"name=", 0, at), 0))
-        if found and found[1] == name:
-            return text(found[2].decode("utf-8", "replace").strip())
+    # Not filename="model".
+    for mark in (b' name="%s"' % name, b";name=%s" % name, b" name=%s" % name):
+        at = body.find(mark)
+        if at >= 0:
+            found = _FORM_VALUE.match(body, at + len(mark))
+            return text(found[1].decode("utf-8", "replace").strip()) if found else None
     return None
 
 
