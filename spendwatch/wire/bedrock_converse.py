@@ -59,6 +59,14 @@ class AmazonReader(Reader):
     def message(self, name: bytes, data: bytes) -> None:
         """Read one event that is no exception."""
 
+    def read_error(self, value: Any) -> bool:
+        """Where a proxy took the header away, the body may still name the exception: namespace#Name."""
+        found = super().read_error(value)
+        kind = text(mapping(value).get("__type"))
+        if found and kind is not None:
+            self.error = (kind.rpartition("#")[2], None)
+        return found
+
     def closing(self) -> None:
         kind = self.headers.get("x-amzn-errortype")
         if self.status >= 400 and kind:

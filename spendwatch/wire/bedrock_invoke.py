@@ -16,6 +16,7 @@ import msgspec
 
 from spendwatch.wire import prompts
 from spendwatch.wire.anthropic_messages import MessagesReader
+from spendwatch.wire.bedrock_choices import MAX_CHOICES, ChoicesReader
 from spendwatch.wire.bedrock_converse import (
     AmazonReader,
     ConverseReader,
@@ -24,7 +25,6 @@ from spendwatch.wire.bedrock_converse import (
 )
 from spendwatch.wire.event_stream import CLIPPED
 from spendwatch.wire.jsonread import NOT_THERE, Shape, count, loads, mapping, tail_object
-from spendwatch.wire.openai_chat import ChatReader
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import LARGE, read_body
 from spendwatch.wire.usage import Tally
@@ -150,13 +150,22 @@ class InvokeReader(AmazonReader):
             self.service_tier = inner.service_tier or tier
             self.attributes.update(inner.attributes)
             self.ended = self.ended or inner.ended
-        metered = self._metered or self._from_headers()
-        if self.tally.input_tokens is None:
-            self.tally.input_tokens = metered.input_tokens
-            self.tally.cache_read_input_tokens = metered.cache_read_input_tokens
-            self.tally.cache_write_input_tokens = metered.cache_write_input_tokens
-        if self.tally.output_tokens is None:
-            self.tally.output_tokens = metered.output_tokens
+        self._fill(self._metered or self._from_headers())
+
+    def _fill(self, metered: Tally) -> None:
+        """Take from Amazon's own counts what the body does not say."""
+        tally = self.tally
+        cached = (metered.cache_read_input_tokens or 0) + (metered.cache_write_input_tokens or 0)
+        if tally.cache_read_input_tokens is None and tally.cache_write_input_tokens is None:
+            fresh = tally.input_tokens is not None and tally.input_tokens + cached == metered.input_tokens
+            if tally.input_tokens is None or fresh:
+                tally.input_tokens = metered.input_tokens
+                tally.cache_read_input_tokens = metered.cache_read_input_tokens
+                tally.cache_write_input_tokens = metered.cache_write_input_tokens
+        elif tally.input_tokens is None:
+            tally.input_tokens = metered.input_tokens
+        if tally.output_tokens is None:
+            tally.output_tokens = metered.output_tokens
 
     def _from_headers(self) -> Tally:
         given = {}
@@ -209,7 +218,7 @@ class InvokeReader(AmazonReader):
         if found.type is not None and found.completion is None:
             kind = MessagesReader
         elif isinstance(found.choices, list):
-            kind = ChatReader
+            kind = ChoicesReader
         elif isinstance(found.output, dict) or any(f'"{name}"'.encode() in data[:64] for name in _BLOCK_EVENTS):
             kind = ConverseReader
         else:
@@ -267,7 +276,7 @@ class InvokeReader(AmazonReader):
             self.said.text(said)
 
     def _finish(self, place: int, reason: Any) -> None:
-        if isinstance(reason, str) and reason and place < 128:
+        if isinstance(reason, str) and reason and place < MAX_CHOICES:
             self.finish_reasons[place] = reason
 
 

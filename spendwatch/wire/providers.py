@@ -81,13 +81,15 @@ _SUFFIXES: tuple[tuple[str, str], ...] = (
     (".endpoints.huggingface.cloud", "huggingface"),
 )
 
+_AMAZON = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
+
 
 def from_host(host: str) -> str | None:
     """The provider that a host belongs to, None when it is not known."""
     known = _HOSTS.get(host)
     if known is not None:
         return known
-    if host.endswith((".amazonaws.com", ".api.aws")) and host.startswith("bedrock"):
+    if host.endswith(_AMAZON) and (host.startswith("bedrock") or ".bedrock-runtime." in host):
         return "aws.bedrock"
     for suffix, provider in _SUFFIXES:
         if host.endswith(suffix):
