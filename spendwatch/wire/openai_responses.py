@@ -4,6 +4,7 @@ The whole response comes once more inside response.completed, .incomplete or .fa
 up. A function call counts once its item is done: one that the stream's end cut short was never asked for.
 """
 
+import re
 from typing import Any, Literal
 
 import msgspec
@@ -19,6 +20,9 @@ from spendwatch.wire.usage import read_openai
 
 _MAX_ITEMS = 256
 _CALLS = ("function_call", "custom_tool_call")
+_WISHED = "auto"
+"""What the first events repeat of the request: the tier that served comes with the last one."""
+_TIER = re.compile(rb'"service_tier"\s*:\s*"(\w+)"')
 _OVER = ("response.completed", "response.incomplete", "response.failed", "response.cancelled", "response.done")
 
 
@@ -91,9 +95,7 @@ class ResponsesReader(Reader):
     def document(self, data: bytes) -> None:
         response = _RESPONSE.read(data)
         if response is None:
-            usage = tail_object(data, "usage")
-            if usage is not None:
-                self.tally = read_openai(mapping(usage))
+            self._from_tail(data)
             if self.note is None:
                 self.note = f"reply is no JSON object ({len(data)} bytes)"
             return
@@ -114,9 +116,7 @@ class ResponsesReader(Reader):
     def event(self, name: bytes, data: bytes) -> None:
         event = _EVENT.read(data)
         if event is None:
-            usage = tail_object(data, "usage")
-            if usage is not None:
-                self.tally = read_openai(mapping(usage))
+            self._from_tail(data)
             return
         kind = event.type or name.decode("utf-8", "replace")
         if kind == "response.output_text.delta":
@@ -143,11 +143,20 @@ class ResponsesReader(Reader):
         if self._server_tools:
             self.attributes["server_tools"] = ",".join(self._server_tools)
 
+    def _from_tail(self, data: bytes) -> None:
+        """Take what still stands at the end of a response that broke off or lacks its middle."""
+        usage = tail_object(data, "usage")
+        if usage is not None:
+            self.tally = read_openai(mapping(usage))
+            tiers = _TIER.findall(data)
+            self.service_tier = tiers[-1].decode() if tiers else self.service_tier
+
     def _response(self, response: Response, *, streamed: bool = False, over: bool = True) -> None:
         self.response_id = response.id or self.response_id
         self.response_model = response.model or self.response_model
         self.serving_provider = text(response.provider) or self.serving_provider
-        self.service_tier = response.service_tier or self.service_tier
+        if over or response.service_tier != _WISHED:
+            self.service_tier = response.service_tier or self.service_tier
         if response.cost is not None:
             self.cost = money.parse_cost(response.cost)
         if response.usage:

@@ -82,7 +82,8 @@ class Splitter:
         """What the end of the stream leaves unfinished: at most one event, perhaps cut in its middle."""
         begun = self._rest.take()
         self._cr = False
-        return self._cut_one(begun + b"\n\n") if begun else []
+        # Of a large one no members go ahead: they would tell the end of a stream that broke off in its last event.
+        return _by_line(self._two_ends(begun + b"\n\n")) if begun else []
 
     def _keep(self, begun: bytes) -> None:
         if begun:
@@ -100,13 +101,17 @@ class Splitter:
     def _cut_one(self, event: bytes) -> list[Event]:
         if len(event) < self._limit:
             return _by_line(event)
-        # The same two ends, whether it came in one piece or was clipped on its way.
-        third = self._limit // 3
-        head = event[:third]
-        events = _by_line(head + event[third - self._limit :])
-        first = _by_line(head + b"\n\n")
+        events = _by_line(self._two_ends(event))
+        first = _by_line(event[: self._limit // 3] + b"\n\n")
         members = head_object(first[0][1]) if first else None
         return [(first[0][0], members), *events] if members is not None else events
+
+    def _two_ends(self, event: bytes) -> bytes:
+        """What is kept of an event: the same, whether it came in one piece or was clipped on its way."""
+        if len(event) < self._limit:
+            return event
+        third = self._limit // 3
+        return event[:third] + event[third - self._limit :]
 
 
 def _alike(block: bytes) -> list[Event] | None:

@@ -366,3 +366,88 @@ def test_what_only_looks_after_calls_is_none(method: str, address: str) -> None:
 @pytest.mark.parametrize("address", ["api.openai.com/v1/batches", "api.openai.com/v1/responses/input_tokens"])
 def test_a_batch_and_a_count_cost_nothing(address: str) -> None:
     assert not read(address, {"model": "m", "input": "x"}, {"id": "batch_1", "model": "m", "usage": USAGE}).is_inference
+
+
+RESPONSE = {
+    "id": "resp_1", "object": "response", "status": "completed", "error": None, "incomplete_details": None,
+    "model": "gpt-y-1", "output": [], "service_tier": "default", "tools": [],
+    "usage": {"input_tokens": 10, "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3},
+              "output_tokens": 5, "output_tokens_details": {"reasoning_tokens": 1}, "total_tokens": 15},
+    "metadata": {},
+}  # fmt: skip
+ANSWERED = {**COUNTS, "cache_read_input_tokens": 2, "cache_write_input_tokens": 3, "reasoning_output_tokens": 1}
+RESPONSES = "api.openai.com/v1/responses"
+QUESTION = {"model": "gpt-y", "input": "x"}
+TOOLS = [{"type": "function", "name": f"f{i}", "description": '"usage": {"input_tokens": 1} "status": "x"'} for i in
+         range(400)]  # fmt: skip
+FAILED = {"status": "failed", "error": {"code": "server_error", "message": "m"}, "usage": None}
+SHORT = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}}
+
+
+@pytest.mark.parametrize(
+    ("members", "expected"),
+    [
+        ({}, {**ANSWERED, "finish_reasons": ("completed",), "service_tier": "default"}),
+        (SHORT, {**ANSWERED, "finish_reasons": ("max_output_tokens",), "is_error": False}),
+        (FAILED, {"input_tokens": None, "finish_reasons": ("failed",), "is_error": True, "error_code": "server_error"}),
+        ({"status": "cancelled", "usage": None}, {"finish_reasons": ("cancelled",), "is_error": False}),
+        (
+            {"status": "queued", "usage": None, "background": True},
+            {"finish_reasons": ("queued",), "response_id": "resp_1"},
+        ),
+        ({"service_tier": "flex"}, {"service_tier": "flex"}),
+    ],
+)
+def test_a_response_in_each_of_its_states(members: dict[str, Any], expected: dict[str, Any]) -> None:
+    assert facts(read(RESPONSES, QUESTION, {**RESPONSE, **members}), *expected) == expected
+
+
+def streamed(kind: str, **members: Any) -> bytes:
+    """A response as a stream: begun, each item done, over."""
+    over = {**RESPONSE, **members}
+    begun = {**over, "status": "in_progress", "usage": None, "output": [], "service_tier": "auto", "error": None}
+    items = [{"type": "response.output_item.done", "output_index": i, "item": one}
+             for i, one in enumerate(over["output"])]  # fmt: skip
+    return sse({"type": "response.created", "response": begun}, *items, {"type": kind, "response": over}, names=True)
+
+
+@pytest.mark.parametrize("tools", [[], TOOLS], ids=["small", "large"])
+@pytest.mark.parametrize(
+    ("kind", "members", "expected"),
+    [
+        ("response.completed", {}, {**ANSWERED, "finish_reasons": ("completed",)}),
+        ("response.incomplete", SHORT, {**ANSWERED, "finish_reasons": ("max_output_tokens",)}),
+        ("response.failed", FAILED, {"finish_reasons": ("failed",), "is_error": True, "error_code": "server_error"}),
+    ],
+)
+def test_a_streamed_response_ends_as_its_last_event_says(
+    kind: str, members: dict[str, Any], expected: dict[str, Any], tools: list[Any]
+) -> None:
+    asked = [{"type": "function_call", "id": f"i{i}", "name": f"f{i}", "arguments": "{}"} for i in range(3)]
+    ran = [{"type": "web_search_call", "id": "w", "status": "completed"}]
+    body = streamed(kind, output=[*asked, *ran], tools=tools, **members)
+    expected = {**expected, "complete": True, "tool_calls": ("f0", "f1", "f2"), "server_tools": "web_search_call",
+                "response_id": "resp_1", "response_model": "gpt-y-1"}  # fmt: skip
+    assert facts(read(RESPONSES, {**QUESTION, "stream": True}, body), *expected) == expected
+
+
+@pytest.mark.parametrize("tools", [[], TOOLS], ids=["small", "large"])
+def test_a_response_cut_off_in_its_last_event_is_incomplete_and_its_tier_unknown(tools: list[Any]) -> None:
+    body = streamed("response.completed", tools=tools)
+    reply = read(RESPONSES, {**QUESTION, "stream": True}, body[:-90])
+    expected = {"complete": False, "finish_reasons": (), "service_tier": None, "response_id": "resp_1"}
+    assert facts(reply, *expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("event", "error"),
+    [
+        ({"type": "error", "code": "rate_limit", "message": "m", "param": None}, (None, "rate_limit")),
+        ({"type": "error", "error": {"type": "invalid_request_error", "code": "x"}}, ("invalid_request_error", "x")),
+    ],
+)
+def test_an_error_event_ends_a_response(event: dict[str, Any], error: tuple[str | None, str | None]) -> None:
+    begun = {"type": "response.created", "response": {**RESPONSE, "usage": None, "status": "in_progress"}}
+    reply = read(RESPONSES, {**QUESTION, "stream": True}, sse(begun, event, names=True))
+    assert (reply.is_error, reply.complete) == (True, False)
+    assert (reply.error_type, reply.error_code) == error
