@@ -2,8 +2,9 @@
 
 A file: 8 bytes magic, 8 bytes offset up to which records are acknowledged, then frames of 4 bytes length, 4 bytes
 CRC-32, payload. The first frame is the head (the resource that all its records share). Little endian. Its owner holds
-a lock on it that ends with the process. Invariant: what read() gives passed its CRC; a torn or damaged record is
-skipped and counted, never fatal. Never here: which segments there are, how much may be kept.
+a lock on it that ends with the process. In a squeezed file (its own magic) the payload of every frame but the head is
+zlib's of a run of frames, which are acknowledged together. Invariant: what read() gives passed its CRC; a torn or
+damaged record is skipped and counted, never fatal. Never here: which segments there are, how much may be kept.
 """
 
 import contextlib
@@ -13,11 +14,15 @@ import os
 import secrets
 import struct
 import time
+import zlib
 from collections import deque
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from zlib import crc32
+
+from spendwatch import frames
+from spendwatch.frames import FRAME, MAX_RECORD, OVERHEAD
 
 # Windows has no advisory locks that end with the process, so there nothing could be adopted safely.
 HAS_LOCKS = importlib.util.find_spec("fcntl") is not None
@@ -27,15 +32,14 @@ if HAS_LOCKS:
 log = logging.getLogger("spendwatch.spool")
 
 MAGIC = b"SPENDW1\n"
+SQUEEZED = b"SPENDW2\n"
 SUFFIX = ".spool"
-MAX_RECORD = 1024 * 1024
-"""Bytes of one record; a call with more attributes than that is not kept."""
+DRAFT = ".draft"
+_RUN = 256 * 1024
+"""Bytes of frames that are squeezed together."""
 
 _HEADER = struct.Struct("<8sQ")
-_FRAME = struct.Struct("<II")
 _ACKED = struct.Struct("<Q")
-OVERHEAD = _FRAME.size
-"""Bytes that a record takes in a file beside its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,9 +109,12 @@ class MemorySegment:
 class FileSegment:
     """A segment file, locked by this process. append() and ack() are called under the spool's lock."""
 
-    def __init__(self, path: Path, fd: int, head: bytes, start: int, acked: int, end: int) -> None:
+    def __init__(
+        self, path: Path, fd: int, head: bytes, start: int, acked: int, end: int, *, squeezed: bool = False
+    ) -> None:
         self.path = path
         self.head = head
+        self.squeezed = squeezed
         self._fd = fd
         self._start = start
         self._acked = acked
@@ -124,7 +131,7 @@ class FileSegment:
                     # Somebody looking for left-behind segments was quicker: it removes, or has removed, the empty file.
                     os.close(fd)
                     continue
-                frame = _frame(head)
+                frame = frames.frame(head)
                 start = _HEADER.size + len(frame)
                 _write(fd, _HEADER.pack(MAGIC, start) + frame, 0)
             except OSError:
@@ -159,26 +166,57 @@ class FileSegment:
 
     @classmethod
     def _read_head(cls, path: Path, fd: int, size: int) -> "FileSegment | None":
-        header = os.pread(fd, _HEADER.size + _FRAME.size, 0)
-        if len(header) < _HEADER.size + _FRAME.size:
+        header = os.pread(fd, _HEADER.size + OVERHEAD, 0)
+        if len(header) < _HEADER.size + OVERHEAD:
             os.unlink(path)  # died while creating it: no record can be in it
             return None
         magic, acked = _HEADER.unpack_from(header)
-        if magic != MAGIC:
+        if magic not in (MAGIC, SQUEEZED):
             return None  # of another version: not ours to judge
-        length, crc = _FRAME.unpack_from(header, _HEADER.size)
-        head = os.pread(fd, min(length, MAX_RECORD), _HEADER.size + _FRAME.size)
-        start = _HEADER.size + _FRAME.size + length
+        length, crc = FRAME.unpack_from(header, _HEADER.size)
+        head = os.pread(fd, min(length, MAX_RECORD), _HEADER.size + OVERHEAD)
+        start = _HEADER.size + OVERHEAD + length
         if len(head) != length or crc32(head) != crc:
             if size <= start:
                 os.unlink(path)
             else:
                 log.warning("spendwatch: %s has a damaged head; its records can't be sent, it is left there", path)
             return None
-        return cls(path, fd, head, start, min(max(acked, start), max(size, start)), max(size, start))
+        acked, end = min(max(acked, start), max(size, start)), max(size, start)
+        return cls(path, fd, head, start, acked, end, squeezed=magic == SQUEEZED)
+
+    def squeeze(self) -> "FileSegment":
+        """What is left of this segment in a smaller file, still under a draft's name. Raises OSError.
+
+        The owner of both puts it in this one's place (settle()) or takes it away (remove()).
+        """
+        path = self.path.with_suffix(DRAFT)
+        fd = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR | os.O_CLOEXEC, 0o600)
+        smaller = FileSegment(path, fd, self.head, self._start, self._start, self._start, squeezed=True)
+        try:
+            _lock(fd)
+            _write(fd, _HEADER.pack(SQUEEZED, self._start) + frames.frame(self.head), 0)
+            at = self._acked
+            while at < self._end:
+                data = os.pread(self._fd, min(self._end - at, _RUN + OVERHEAD + MAX_RECORD), at)
+                run = frames.run(data, _RUN)
+                small = zlib.compress(run, 1)
+                if not run or len(small) > MAX_RECORD:
+                    raise OSError(5, "a damaged or huge record is in the way")
+                smaller.append(small)
+                at += len(run)
+        except OSError:
+            smaller.remove()
+            raise
+        return smaller
+
+    def settle(self, place: "FileSegment") -> None:
+        """Take another segment's place, at once: whoever looks finds the one or the other. Raises OSError."""
+        os.replace(self.path, place.path)
+        self.path = place.path
 
     def append(self, record: bytes) -> None:
-        frame = _frame(record)
+        frame = frames.frame(record)
         at = self._end
         try:
             _write(self._fd, frame, at)
@@ -193,30 +231,19 @@ class FileSegment:
         if start >= end:
             return None
         data = os.pread(self._fd, min(end - start, max_bytes), start)
-        if len(data) >= _FRAME.size:
-            length, _ = _FRAME.unpack_from(data)
-            need = _FRAME.size + length
-            if len(data) < need <= min(end - start, _FRAME.size + MAX_RECORD):
+        if len(data) >= OVERHEAD:
+            length, _ = FRAME.unpack_from(data)
+            need = OVERHEAD + length
+            if len(data) < need <= min(end - start, OVERHEAD + MAX_RECORD):
                 data = os.pread(self._fd, need, start)
-        records: list[bytes] = []
-        at = torn = 0
-        while at + _FRAME.size <= len(data) and len(records) < max_records:
-            length, crc = _FRAME.unpack_from(data, at)
-            after = at + _FRAME.size + length
-            if length > MAX_RECORD:
-                break
-            if after > len(data):
-                break
-            payload = data[at + _FRAME.size : after]
-            if crc32(payload) == crc and length:
-                records.append(payload)
-            else:
-                torn += 1
-            at = after
-        if at == 0:
+        records, taken, torn = frames.records(data, 1 if self.squeezed else max_records)
+        if not taken:
             # Not one whole frame although the file goes on: what a crash tore off. Nothing behind it can be trusted.
             return Batch([], end, 1)
-        return Batch(records, start + at, torn)
+        if self.squeezed and records:
+            run = zlib.decompress(records[0])
+            records, _, torn = frames.records(run, len(run))
+        return Batch(records, start + taken, torn)
 
     def ack(self, upto: int) -> None:
         self._acked = upto
@@ -241,16 +268,24 @@ class FileSegment:
             os.close(self._fd)
 
 
+def sweep(folder: Path) -> None:
+    """Take away the drafts of processes that are gone: the segments they were made of are still there."""
+    for path in folder.glob(f"*{DRAFT}"):
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                if _lock(fd) and os.fstat(fd).st_nlink:
+                    os.unlink(path)
+            finally:
+                os.close(fd)
+
+
 def _lock(fd: int) -> bool:
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     return True
-
-
-def _frame(payload: bytes) -> bytes:
-    return _FRAME.pack(len(payload), crc32(payload)) + payload
 
 
 def _write(fd: int, data: bytes, at: int) -> None:

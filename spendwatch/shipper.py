@@ -31,6 +31,8 @@ BATCH_RECORDS = 512
 FIRST_BACKOFF_S = 0.5
 MAX_BACKOFF_S = 30.0
 REFUSED_BACKOFF_S = 60.0
+SQUEEZE_INTERVAL_S = 10.0
+"""How often, while a server takes nothing, what has gathered is made smaller."""
 STOP_S = 0.3
 """How long the thread has to end of itself: a pass that waits for a server is left to its fate."""
 
@@ -183,7 +185,13 @@ class Shipper:
             now = time.monotonic()
             if now >= until:
                 return
-            condition.wait(until - now)
+            condition.wait(min(until - now, SQUEEZE_INTERVAL_S))
+            if self._failures and not self._stopped:
+                condition.release()
+                try:
+                    self._spool.squeeze()
+                finally:
+                    condition.acquire()
 
     def _pass(self, forced: bool) -> None:
         self._waiting = False

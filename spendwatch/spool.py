@@ -17,7 +17,8 @@ import tempfile
 import threading
 from pathlib import Path
 
-from spendwatch.segments import HAS_LOCKS, MAX_RECORD, OVERHEAD, SUFFIX, Batch, FileSegment, MemorySegment, Segment
+from spendwatch.frames import MAX_RECORD, OVERHEAD
+from spendwatch.segments import HAS_LOCKS, SUFFIX, Batch, FileSegment, MemorySegment, Segment, sweep
 
 log = logging.getLogger("spendwatch.spool")
 
@@ -109,6 +110,7 @@ class Spool:
             paths = sorted(folder.glob(f"*{SUFFIX}"))
         except OSError:
             return
+        sweep(folder)
         for path in paths:
             if path in mine:
                 continue
@@ -121,6 +123,30 @@ class Spool:
                 self._closed.append(segment)
                 self._bytes += segment.size()
         self._others = others
+
+    def squeeze(self) -> None:
+        """Make the closed segments smaller: for an outage that lasts, so that more calls fit. Called by one thread."""
+        with self._lock:
+            closed = [segment for segment in self._closed if isinstance(segment, FileSegment) and not segment.squeezed]
+        for segment in closed:
+            if segment.size() < SEGMENT_BYTES // 2:
+                continue
+            try:
+                smaller = segment.squeeze()
+            except OSError:
+                return  # a full disk, or a segment that is gone: it stays as it is
+            with self._lock:
+                if segment not in self._closed:
+                    smaller.remove()  # closed in the meantime
+                    return
+                try:
+                    smaller.settle(segment)
+                except OSError:
+                    smaller.remove()
+                    return
+                self._bytes += smaller.size() - segment.size()
+                self._closed[self._closed.index(segment)] = smaller
+                segment.abandon()
 
     def segments(self) -> list[Segment]:
         """All segments that may have something to send, oldest first."""

@@ -1,5 +1,6 @@
 """What an answer means, and what the shipper then does: real HTTP against a receiver that misbehaves on demand."""
 
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -180,3 +181,24 @@ def test_a_web_page_is_no_receivers_answer_and_loses_nothing(
     assert shipping.flush(10)
     assert set(sink.taken.values()) == {1}
     assert len(sink.taken) == 3
+
+
+def test_what_waits_is_squeezed_while_the_server_is_away_and_is_sent_when_it_is_back(
+    shipper: tuple[Spool, Shipper], sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool, shipping = shipper
+    monkeypatch.setattr("spendwatch.spool.SEGMENT_BYTES", 100_000)
+    monkeypatch.setattr("spendwatch.shipper.SQUEEZE_INTERVAL_S", 0.05)
+    sink.say = lambda post: Say(status=503, headers={"retry-after": "600"})
+    fill(spool, 1200)
+    assert not shipping.flush(5, retry=False)
+    before = sum(segment.size() for segment in spool.segments())
+    until = time.monotonic() + 20
+    while sum(segment.size() for segment in spool.segments()) > before / 2:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    sink.say = lambda post: Say()
+    sink.taken.clear()
+    assert shipping.flush(30)
+    assert len(sink.taken) == 1200
+    assert set(sink.taken.values()) == {1}

@@ -262,3 +262,104 @@ def test_a_new_file_that_another_process_took_for_a_dead_ones_is_given_up_for_an
     spool, records = adopted(tmp_path)
     assert records == [b"one"]
     spool.close()
+
+
+def squeezed(folder: Path) -> list[Path]:
+    return [path for path in files(folder) if path.read_bytes().startswith(segments.SQUEEZED)]
+
+
+def many(spool: Spool, count: int, start: int = 0) -> list[bytes]:
+    """Records that are alike, as calls are, each of about 2 KB."""
+    out = [b"%08d" % n + b"gen_ai.usage.input_tokens" * 80 for n in range(start, start + count)]
+    for record in out:
+        assert spool.append(record)
+    return out
+
+
+def test_a_squeezed_backlog_takes_less_space_and_comes_out_in_order(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spools, "SEGMENT_BYTES", 400_000)
+    spool = Spool(tmp_path, HEAD, LIMIT)
+    kept = many(spool, 250)
+    before = sum(path.stat().st_size for path in files(tmp_path))
+    # Some of the first segment has been sent already.
+    first = spool.segments()[0]
+    batch = spool.read(first, 4096, 7)
+    assert batch is not None
+    spool.ack(first, batch.upto)
+    spool.squeeze()
+    assert len(squeezed(tmp_path)) == 1
+    assert sum(path.stat().st_size for path in files(tmp_path)) < before / 2
+    for start in range(250, 2000, 250):
+        kept += many(spool, 250, start)  # more than would fit unsqueezed
+        spool.squeeze()
+    assert spool.dropped == 0
+    assert drain(spool) == kept[len(batch.records) :]
+    spool.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_squeezed_file_is_adopted_like_any_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spools, "SEGMENT_BYTES", 400_000)
+    dead = Spool(tmp_path, HEAD, LIMIT)
+    kept = many(dead, 300)
+    dead.squeeze()
+    assert squeezed(tmp_path)
+    dead.after_fork()
+    heir = Spool(tmp_path, HEAD, LIMIT)
+    heir.adopt()
+    assert drain(heir) == kept
+    assert files(tmp_path) == []
+
+
+def test_damage_in_a_squeezed_file_costs_the_run_it_is_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spools, "SEGMENT_BYTES", 900_000)
+    dead = Spool(tmp_path, HEAD, 8 * LIMIT)
+    kept = many(dead, 500)
+    dead.squeeze()
+    dead.after_fork()
+    (path,) = squeezed(tmp_path)
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    heir = Spool(tmp_path, HEAD, LIMIT)
+    heir.adopt()
+    found = drain(heir)
+    assert heir.torn == 1
+    assert 200 < len(found) < len(kept)
+    assert found == kept[-len(found) :]
+
+
+def test_a_draft_whose_process_died_is_swept_away_and_one_in_work_is_not(tmp_path: Path) -> None:
+    living = Spool(tmp_path, HEAD, LIMIT)
+    many(living, 3)
+    (segment,) = (segment for segment in living.segments() if isinstance(segment, FileSegment))
+    draft = segment.squeeze()
+    (tmp_path / "dead.draft").write_bytes(b"half a file")
+    other = Spool(tmp_path, HEAD, LIMIT)
+    other.adopt()
+    assert [path.suffix for path in sorted(tmp_path.iterdir())] == [".draft", ".spool"]
+    draft.remove()
+    assert len(drain(living)) == 3
+
+
+def test_a_segment_that_is_closed_while_it_is_squeezed_stays_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spools, "SEGMENT_BYTES", 400_000)
+    spool = Spool(tmp_path, HEAD, LIMIT)
+    kept = many(spool, 300)
+    squeeze = FileSegment.squeeze
+
+    def interrupted(segment: FileSegment) -> FileSegment:
+        smaller = squeeze(segment)
+        spool.close()
+        return smaller
+
+    monkeypatch.setattr(FileSegment, "squeeze", interrupted)
+    spool.squeeze()
+    assert not squeezed(tmp_path)
+    heir = Spool(tmp_path, HEAD, LIMIT)
+    heir.adopt()
+    assert drain(heir) == kept
