@@ -232,7 +232,7 @@ def _result(collector: Collector, sent: Sent, cpu: float, wall_s: float) -> dict
 def reference(dsn: str, *, spans: int = 8192, rounds: int = 6) -> dict[str, Any]:
     """Decode the same bytes with protobuf's own decoder and insert finished rows into a table like ours."""
     from spendwatch.clickhouse.client import connect
-    from spendwatch.clickhouse.columns import TYPES, first_values, micros
+    from spendwatch.clickhouse.columns import TYPES, micros, values
 
     request = Request(spans, 1 << 20)
     now = datetime.now(UTC)
@@ -246,7 +246,7 @@ def reference(dsn: str, *, spans: int = 8192, rounds: int = 6) -> dict[str, Any]
             decoded = time.process_time()
             facts = [
                 (round_ << 32 | n, 0, 0, micros(c.started_at), micros(now) // 1000, "bench", c.tags.session or "",
-                 *first_values(PricedCall(call=c)))
+                 *values(PricedCall(call=c)))
                 for n, c in enumerate(request.calls)
             ]  # fmt: skip
             columns = list(zip(*facts, strict=True))

@@ -19,8 +19,8 @@ from spendwatch import money
 from spendwatch.calls import Window
 from spendwatch.clickhouse import queries
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import StoredCall
 from spendwatch.clickhouse.queries import UsageCell
+from spendwatch.clickhouse.stored import StoredCall
 
 NAMED_CALLS = 10
 """Calls named in one variance; the count says how many there are."""

@@ -20,7 +20,7 @@ from ledger.statements import keep
 from spendwatch.calls import CostBasis, PricedCall, Window
 from spendwatch.clickhouse import queries, rows
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import StoredCall
+from spendwatch.clickhouse.stored import StoredCall
 from spendwatch.errors import CollectError, ReadError
 
 LOOK_BACK = timedelta(days=30)

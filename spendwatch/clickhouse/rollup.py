@@ -21,9 +21,9 @@ from clickhouse_connect.datatypes.registry import get_from_name
 
 from spendwatch.clickhouse import hourly, retention, twins
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import StoredCall
 from spendwatch.clickhouse.merge import merge
 from spendwatch.clickhouse.rows import Identity, find, hours_parameter, identity, removal, replacement, write
+from spendwatch.clickhouse.stored import StoredCall
 
 _MAX_HOURS = 200
 """Hours in one INSERT: bounds its memory when a whole history is rebuilt."""

@@ -17,18 +17,9 @@ from typing import Any
 from spendwatch.calls import LLMCall, PricedCall, call_id
 from spendwatch.clickhouse import same, twins
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import (
-    SELECT,
-    TYPES,
-    StoredCall,
-    first_values,
-    from_micros,
-    micros,
-    normalise,
-    read,
-    values,
-)
+from spendwatch.clickhouse.columns import TYPES, from_micros, micros, values
 from spendwatch.clickhouse.merge import merge
+from spendwatch.clickhouse.stored import SELECT, StoredCall, normalise, read
 
 __all__ = ["insert", "merge"]
 
@@ -54,7 +45,7 @@ def insert(ch: Connection, calls: Sequence[PricedCall], *, received_at: datetime
     """
     new = _merged_by_identity(calls)
     changed, gone = _repeated(ch, new, received_at)
-    rows = {key: _first(call, received_at) for key, call in new.items()}
+    rows = {key: row_of(call, received_at=received_at) for key, call in new.items()}
     for key, stored in _standing(ch, new, rows).items():
         del rows[key]
         changed += replacement(stored, normalise(new[key]), received_at=received_at)
@@ -88,14 +79,16 @@ def replacement(standing: StoredCall, call: PricedCall, *, received_at: datetime
         # stand in the same place and replaces this one too.
         rows.append(removal(standing, revision=revision))
         revision += 1
-    rows.append(_row(merged, standing.project, revision, received_at))
+    rows.append(row_of(replace(merged, revision=revision), received_at=received_at, project=standing.project))
     return rows
 
 
 def removal(standing: StoredCall, *, revision: int | None = None) -> Row:
     """The row that takes a row away. revision: above the standing one's; by default the next."""
     above = standing.revision + 1 if revision is None else revision
-    return _row(standing, standing.project, above, standing.received_at, is_deleted=True)
+    return row_of(
+        replace(standing, revision=above), received_at=standing.received_at, project=standing.project, is_deleted=True
+    )
 
 
 def write(ch: Connection, rows: Iterable[Row]) -> None:
@@ -123,29 +116,17 @@ def _merged_by_identity(calls: Iterable[PricedCall]) -> dict[Identity, PricedCal
     return out
 
 
-def _first(call: PricedCall, received_at: datetime) -> Row:
-    """The row of a call that has none yet."""
+def row_of(call: PricedCall, *, received_at: datetime, project: str | None = None, is_deleted: bool = False) -> Row:
+    """The row of a call, in the order of TYPES. project: whose it is; by default what its tags say."""
+    tags = call.call.tags
     return (
         call_id(call.call),
         call.revision,
-        0,
-        micros(call.call.started_at),
-        micros(received_at) // 1000,
-        call.call.tags.project or "",
-        call.call.tags.session or "",
-        *first_values(call),
-    )
-
-
-def _row(call: PricedCall, project: str, revision: int, received_at: datetime, *, is_deleted: bool = False) -> Row:
-    return (
-        call_id(call.call),
-        revision,
         int(is_deleted),
         micros(call.call.started_at),
         micros(received_at) // 1000,
-        project,
-        call.call.tags.session or "",
+        (tags.project or "") if project is None else project,
+        tags.session or "",
         *values(call),
     )
 
@@ -184,7 +165,8 @@ def _repeated(ch: Connection, new: dict[Identity, PricedCall], received_at: date
             elif not same.foreign(one.call):
                 # Sent again it comes alone, and nothing would tell that it is part of another row by then.
                 project = one.call.tags.project or ""
-                gone.append(_row(one, project, one.revision + 1, received_at, is_deleted=True))
+                away = replace(one, revision=one.revision + 1)
+                gone.append(row_of(away, received_at=received_at, project=project, is_deleted=True))
         if group.keeper is None or group.whole is None:
             continue
         key = identity(group.keeper.call)

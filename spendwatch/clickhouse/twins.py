@@ -12,8 +12,8 @@ from functools import reduce
 
 from spendwatch.calls import PricedCall
 from spendwatch.clickhouse import same
-from spendwatch.clickhouse.columns import StoredCall, normalise
 from spendwatch.clickhouse.merge import merge, rank
+from spendwatch.clickhouse.stored import StoredCall, normalise
 
 
 @dataclass(slots=True)

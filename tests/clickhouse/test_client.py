@@ -85,9 +85,9 @@ def test_our_batches_are_neither_batched_again_nor_dropped_as_seen(clickhouse: C
 
 def test_a_block_that_cannot_be_written_is_refused_whole(clickhouse: Connection) -> None:
     rows.insert(clickhouse, [a_call(1)], received_at=RECEIVED)
-    broken = list(rows._first(a_call(2), RECEIVED))
+    broken = list(rows.row_of(a_call(2), received_at=RECEIVED))
     broken[0] = -1
     with pytest.raises(StoreError) as refused:
-        rows.write(clickhouse, [rows._first(a_call(3), RECEIVED), tuple(broken)])
+        rows.write(clickhouse, [rows.row_of(a_call(3), received_at=RECEIVED), tuple(broken)])
     assert refused.value.permanent
     assert clickhouse.query("count", "SELECT count() FROM llm_calls") == [(1,)]

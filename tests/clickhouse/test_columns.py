@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from spendwatch.calls import CostBasis, Fingerprint, PricedCall, Tags, TokenUsage, ToolFingerprint, call_id
 from spendwatch.clickhouse import queries, rows
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import first_values, normalise, values
+from spendwatch.clickhouse.columns import values
+from spendwatch.clickhouse.stored import normalise
 from tests.clickhouse.builders import NOON, RECEIVED, a_call, priced_calls
 
 
@@ -124,6 +125,6 @@ def test_a_rows_values_are_those_of_the_normalised_call(
     facts: dict[str, Any],
     costs: dict[str, Decimal | None],
 ) -> None:
-    assert first_values(sent) == values(normalise(sent))
+    assert values(sent) == values(normalise(sent))
     odd = replace(sent, call=replace(sent.call, usage=usage, fingerprint=fingerprint, **facts), **costs)
-    assert first_values(odd) == values(normalise(odd))
+    assert values(odd) == values(normalise(odd))

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from spendwatch.calls import CallStatus, CostBasis, LLMCall, PricedCall, Tags, TokenUsage
-from spendwatch.clickhouse.columns import normalise
 from spendwatch.clickhouse.rows import merge
+from spendwatch.clickhouse.stored import normalise
 from tests.clickhouse.builders import NOON, a_call, priced_calls, settled
 
 

@@ -99,7 +99,7 @@ def test_a_call_that_two_processes_stored_at_once_is_made_one(clickhouse: Connec
     )  # fmt: skip
     # Neither insert saw the other's row.
     for call in (ours, theirs):
-        rows.write(clickhouse, [rows._first(call, RECEIVED)])
+        rows.write(clickhouse, [rows.row_of(call, received_at=RECEIVED)])
     assert queries.spend(clickhouse, {}, MONTH).calls == 2
     assert rollup.roll(clickhouse).joined == 1
     assert rollup.roll(clickhouse).joined == 0

@@ -9,7 +9,7 @@ from typing import Any
 from spendwatch.calls import CallStatus, CostBasis, PricedCall, Tags, TokenUsage, Window, call_id
 from spendwatch.clickhouse import queries, rows
 from spendwatch.clickhouse.client import Connection, connect
-from spendwatch.clickhouse.columns import StoredCall
+from spendwatch.clickhouse.stored import StoredCall
 from tests.clickhouse.builders import MONTH, NOON, RECEIVED, SETTLED_AT, a_call, settled, total
 
 LATER = RECEIVED + timedelta(minutes=5)

@@ -9,7 +9,7 @@ import pytest
 from ledger.evidence import split_unbilled
 from ledger.reconcile import Cell, Counts, Line, Recorded, Variance, reconcile
 from spendwatch.calls import LLMCall, TokenUsage
-from spendwatch.clickhouse.columns import StoredCall
+from spendwatch.clickhouse.stored import StoredCall
 
 CELL = Cell(date(2026, 11, 20), "m", "openai", "k")
 NOW = datetime(2026, 11, 20, 12, tzinfo=UTC)

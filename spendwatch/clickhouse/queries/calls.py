@@ -8,10 +8,11 @@ from typing import Any
 
 from spendwatch.calls import CostBasis, Scope, Window
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import SELECT, StoredCall, micros, read
+from spendwatch.clickhouse.columns import micros
 from spendwatch.clickhouse.queries.filters import check_dimensions, in_scope, started_within
 from spendwatch.clickhouse.queries.types import CallsPage
 from spendwatch.clickhouse.rows import find, hours_parameter
+from spendwatch.clickhouse.stored import SELECT, StoredCall, read
 
 _SEARCHED_EXACTLY = ("response_id", "session_id", "user_id", "key_hash")
 _SEARCHED_AS_BYTES = {32: ("trace_id",), 16: ("span_id", "parent_span_id")}

@@ -5,7 +5,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from enum import StrEnum
 
-from spendwatch.clickhouse.columns import StoredCall
+from spendwatch.clickhouse.stored import StoredCall
 
 
 class Step(StrEnum):
