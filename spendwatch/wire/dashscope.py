@@ -12,10 +12,10 @@ from spendwatch.wire import conversation, prompts
 from spendwatch.wire.jsonread import Shape, loads, mapping, tail_object, text
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
-from spendwatch.wire.usage import read_openai
+from spendwatch.wire.usage import first_count, read_openai
 
 _MAX_TOOLS = 256
-_EMBEDDINGS = "/services/embeddings/"
+_OPERATIONS = {"/services/embeddings/": "embeddings", "/services/rerank/": "rerank"}
 _IMAGES = ("/text2image/", "/image2image/", "/image-generation/")
 
 
@@ -41,9 +41,10 @@ class DashScopeReader(Reader):
         asked = read_body(self.request.body, self.request.headers.get("content-type", ""))
         self.request_model = asked.model
         self.asked_for_stream = self.request.headers.get("x-dashscope-sse") == "enable"
-        if _EMBEDDINGS in self.request.path:
-            self.operation_name = "embeddings"
-        elif any(mark in self.request.path for mark in _IMAGES):
+        for mark, operation in _OPERATIONS.items():
+            if mark in self.request.path:
+                self.operation_name = operation
+        if any(mark in self.request.path for mark in _IMAGES):
             self.operation_name = "image_generation"
         if self.fingerprints is not None and "input" in asked.parts:
             given = mapping(loads(bytes(asked.parts["input"])))
@@ -64,15 +65,13 @@ class DashScopeReader(Reader):
         if found is None:
             usage = tail_object(data, "usage")
             if usage is not None:
-                self.tally = read_openai(mapping(usage))
+                self._usage(mapping(usage))
             elif whole:
                 self.note = self.note or f"reply is no JSON object ({len(data)} bytes)"
             return
         self.response_id = found.request_id or self.response_id
         if found.usage:
-            self.tally = read_openai(mapping(found.usage))
-            if self.operation_name == "embeddings" and self.tally.input_tokens is None:
-                self.tally.input_tokens = self.tally.total_tokens
+            self._usage(mapping(found.usage))
         if found.code:
             self.error = (None, str(found.code) if isinstance(found.code, int | str) else None)
         output = mapping(found.output)
@@ -82,6 +81,14 @@ class DashScopeReader(Reader):
         self._finish(0, output.get("finish_reason"))
         if isinstance(output.get("text"), str) and self.said is not None:
             self.said.text(output["text"])
+
+    def _usage(self, usage: dict[str, Any]) -> None:
+        self.tally = tally = read_openai(usage)
+        if self.operation_name in _OPERATIONS.values() and tally.input_tokens is None:
+            tally.input_tokens = tally.total_tokens
+        # Of a picture or a sound that was sent: parts of input_tokens.
+        tally.input_image_tokens = first_count(tally.input_image_tokens, usage.get("image_tokens"))
+        tally.input_audio_tokens = first_count(tally.input_audio_tokens, usage.get("audio_tokens"))
 
     def _choice(self, place: int, choice: dict[str, Any]) -> None:
         self._finish(place, choice.get("finish_reason"))

@@ -23,8 +23,11 @@ from spendwatch.wire.gemini_embed import GeminiEmbedReader, GeminiPredictReader,
 from spendwatch.wire.gemini_generate import GenerateReader
 from spendwatch.wire.gemini_interactions import InteractionsReader
 from spendwatch.wire.huggingface import InferenceReader
+from spendwatch.wire.llamacpp import LlamaCompletionReader
 from spendwatch.wire.lmstudio import LMStudioReader
+from spendwatch.wire.mistral_conversations import ConversationsReader
 from spendwatch.wire.not_inference import BatchReader, CountTokensReader
+from spendwatch.wire.ocr import OcrReader
 from spendwatch.wire.ollama import OllamaChatReader, OllamaEmbedReader, OllamaGenerateReader
 from spendwatch.wire.openai_assistants import AssistantsRunReader
 from spendwatch.wire.openai_chat import ChatReader, CompletionsReader
@@ -39,7 +42,7 @@ from spendwatch.wire.replicate import ReplicateReader
 from spendwatch.wire.reply import Request
 from spendwatch.wire.rerank import RerankReader
 from spendwatch.wire.video import VideoReader
-from spendwatch.wire.watsonx import WatsonxReader
+from spendwatch.wire.watsonx import WatsonxChatReader, WatsonxEmbedReader, WatsonxReader, WatsonxRerankReader
 
 _LOOK = 64 * 1024
 
@@ -65,6 +68,7 @@ class Kind:
 _OPENAI = ("openai", "azure.ai.openai", "azure.ai.inference")
 _SERVED = "/serving-endpoints/"
 """Databricks: each served model has one path, and its body says what is asked for."""
+_MISTRAL = ("mistral_ai",)
 _GOOGLE_MODELS = ("/models/", "/endpoints/", "/tunedModels/")
 _VIDEOS = (*_OPENAI, "x_ai", providers.OPENROUTER)
 
@@ -78,12 +82,12 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "chat": (
         Kind(ChatReader, "/v1/chat", hosts=("writer",)),
         Kind(CohereV1ChatReader, "/v1/chat", hosts=("cohere",)),
-        Kind(ChatReader, "/text/chat", (b'"messages"', b'"model_id"'), within="/ml/"),
+        Kind(WatsonxChatReader, "/text/chat", (b'"messages"', b'"model_id"'), within="/ml/"),
         Kind(LMStudioReader, "/api/v1/chat", (b'"input"', b'"model"')),
         Kind(CohereChatReader, "/v2/chat", (b'"messages"', b'"model"')),
         Kind(OllamaChatReader, "/api/chat", (b'"messages"', b'"model"')),
     ),
-    "chat_stream": (Kind(ChatReader, "/text/chat_stream", (b'"messages"', b'"model_id"'), within="/ml/"),),
+    "chat_stream": (Kind(WatsonxChatReader, "/text/chat_stream", (b'"messages"', b'"model_id"'), within="/ml/"),),
     "generate": (
         Kind(OllamaGenerateReader, "/api/generate", (b'"prompt"', b'"model"')),
         Kind(CohereGenerateReader, "/v1/generate", hosts=("cohere",)),
@@ -99,11 +103,15 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "compact": (Kind(ResponsesReader, "/responses/compact", (b'"input"', b'"model"')),),
     "embeddings": (
         Kind(OllamaEmbedReader, "/api/embeddings", (b'"prompt"', b'"model"')),
+        Kind(WatsonxEmbedReader, "/text/embeddings", (b'"inputs"', b'"model_id"'), within="/ml/"),
         Kind(EmbeddingsReader, "/embeddings", (b'"input"', b'"model"')),
     ),
     "multimodalembeddings": (Kind(EmbeddingsReader, "/multimodalembeddings", hosts=("voyageai",)),),
     "contextualizedembeddings": (Kind(EmbeddingsReader, "/contextualizedembeddings", hosts=("voyageai",)),),
-    "rerank": (Kind(RerankReader, "/rerank", (b'"query"', b'"documents"')),),
+    "rerank": (
+        Kind(WatsonxRerankReader, "/text/rerank", (b'"inputs"', b'"model_id"'), within="/ml/"),
+        Kind(RerankReader, "/rerank", (b'"query"', b'"documents"')),
+    ),
     "images": (Kind(ImagesReader, "/images", hosts=(providers.OPENROUTER,)),),
     "generations": (
         Kind(ImagesReader, "/images/generations", (b'"prompt"', b'"model"')),
@@ -141,6 +149,11 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "batchEmbedContents": (Kind(GeminiEmbedReader, ":batchEmbedContents", (b'"requests"',), within="/models/"),),
     "predict": (Kind(GeminiPredictReader, ":predict", (b'"instances"',), within="/models/"),),
     "predictLongRunning": (Kind(GeminiVideoReader, ":predictLongRunning", (b'"instances"',), within="/models/"),),
+    "completion": (Kind(LlamaCompletionReader, "/completion", (b'"prompt"', b'"n_predict"')),),
+    "infill": (Kind(LlamaCompletionReader, "/infill", (b'"input_prefix"', b'"input_suffix"')),),
+    "conversations": (Kind(ConversationsReader, "/v1/conversations", hosts=_MISTRAL),),
+    "restart": (Kind(ConversationsReader, "/restart", hosts=_MISTRAL, within="/conversations/"),),
+    "ocr": (Kind(OcrReader, "/v1/ocr", (b'"document"', b'"model"'), hosts=_MISTRAL),),
     "interactions": (Kind(InteractionsReader, "/interactions", (b'"input"', b'"model"')),),
     "complete": (
         Kind(CompleteReader, "/v1/complete", (b'"prompt"', b'"max_tokens_to_sample"')),
@@ -162,6 +175,8 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "multimodal-embedding": (
         Kind(DashScopeReader, "/multimodal-embedding", (b'"input"', b'"model"'), within="/services/"),
     ),
+    "text-rerank": (Kind(DashScopeReader, "/text-rerank", (b'"input"', b'"model"'), within="/services/"),),
+    "chatcompletion_v2": (Kind(ChatReader, "/text/chatcompletion_v2", (b'"messages"', b'"model"')),),
     "listen": (Kind(DeepgramListenReader, "/v1/listen", hosts=("deepgram",)),),
     "speak": (Kind(DeepgramSpeakReader, "/v1/speak", hosts=("deepgram",)),),
     "predictions": (Kind(ReplicateReader, "/predictions", hosts=("replicate",)),),
@@ -180,6 +195,11 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
         Kind(BatchReader, "/messages/batches", (b'"requests"',)),
         Kind(BatchReader, "/v1/batches", (b'"input_file_id"',)),
     ),
+}
+
+# The part before the last one, which is the id of something that a POST goes on with.
+_CONTINUED: dict[str, tuple[Kind, ...]] = {
+    "conversations": (Kind(ConversationsReader, "", hosts=_MISTRAL),),
 }
 
 # The part before the last one, which is the id of something already begun -> the formats that may stand there.
@@ -250,7 +270,8 @@ def _kinds(request: Request, path: str) -> tuple[Kind, ...]:
             return kinds
     elif request.method != "GET":
         return ()
-    return _BEGUN.get(path[path.rfind("/", 0, max(last, 0)) + 1 : max(last, 0)], ())
+    before = path[path.rfind("/", 0, max(last, 0)) + 1 : max(last, 0)]
+    return _BEGUN.get(before) or (_CONTINUED.get(before, ()) if request.method == "POST" else ())
 
 
 def _has_shape(body: bytes | None, kind: Kind) -> bool:

@@ -16,7 +16,7 @@ from spendwatch.wire import conversation
 from spendwatch.wire.jsonread import Run, Shape, encoded, loads, mapping, tail_object, text
 from spendwatch.wire.reader import MAX_ERROR_EVENTS, Reader
 from spendwatch.wire.requests import read_body
-from spendwatch.wire.usage import read_openai
+from spendwatch.wire.usage import read_openai, read_timings
 
 _MAX_CHOICES = 128
 _MAX_TOOLS = 256
@@ -136,6 +136,7 @@ class ChatReader(Reader):
             self.prompt = conversation.chat_prompt(asked, self.fingerprints)
         self._choices = 0
         self._usage: Any = None
+        self._timings: Any = None
         self._errors = 0
         self._tries = 0
         self._begun: dict[tuple[int, int], Begun] = {}
@@ -204,6 +205,8 @@ class ChatReader(Reader):
         if self._usage is not None:
             tally = read_openai(mapping(self._usage))
             self.tally = tally
+        elif self._timings is not None:
+            self.tally = read_timings(mapping(self._timings))
         if self.finish_reasons and self._usage is not None:
             self.ended = True
         if self._choices > 1:
@@ -248,6 +251,8 @@ class ChatReader(Reader):
             # Venice puts the charge beside the usage.
             cost = completion.cost.get("usd") if isinstance(completion.cost, dict) else completion.cost
             self.cost = money.parse_cost(cost)
+        if completion.timings is not None:
+            self._timings = completion.timings
         usage = completion.usage
         if usage is None and completion.x_groq is not None:
             usage = mapping(completion.x_groq).get("usage")

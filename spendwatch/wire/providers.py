@@ -56,6 +56,7 @@ _HOSTS: dict[str, str] = {
     "inference.baseten.co": "baseten",
     "dashscope.aliyuncs.com": "alibaba_cloud",
     "dashscope-intl.aliyuncs.com": "alibaba_cloud",
+    "dashscope-us.aliyuncs.com": "alibaba_cloud",
     "api.replicate.com": "replicate",
     "api.deepgram.com": "deepgram",
     "api.aleph-alpha.com": "aleph_alpha",
@@ -77,6 +78,8 @@ _SUFFIXES: tuple[tuple[str, str], ...] = (
     (".azuredatabricks.net", "databricks"),
     (".cloud.databricks.com", "databricks"),
     (".gcp.databricks.com", "databricks"),
+    (".dashscope.aliyuncs.com", "alibaba_cloud"),
+    (".maas.aliyuncs.com", "alibaba_cloud"),
     (".ml.cloud.ibm.com", "ibm.watsonx.ai"),
     (".endpoints.huggingface.cloud", "huggingface"),
 )

@@ -75,7 +75,10 @@ def read_openai(usage: Mapping[str, Any]) -> Tally:
     """An OpenAI-shaped usage object: chat, completions, responses, embeddings, images, transcriptions, rerank."""
     tally = Tally()
     details_in = mapping(
-        usage.get("prompt_tokens_details") or usage.get("input_tokens_details") or usage.get("input_token_details")
+        usage.get("prompt_tokens_details")
+        or usage.get("input_tokens_details")
+        or usage.get("input_token_details")
+        or usage.get("prompt_token_details")
     )
     details_out = mapping(
         usage.get("completion_tokens_details")
@@ -99,11 +102,28 @@ def read_openai(usage: Mapping[str, Any]) -> Tally:
     if details_out:
         tally.output_audio_tokens = count(details_out.get("audio_tokens"))
         tally.output_image_tokens = count(details_out.get("image_tokens"))
+    if tally.input_audio_tokens is None and usage.get("prompt_audio_seconds"):
+        _hear(tally)
     _balance(tally)
     read_cost(usage, tally)
     tier = usage.get("service_tier")
     tally.service_tier = tier if isinstance(tier, str) else None
     return tally
+
+
+def read_timings(timings: Mapping[str, Any]) -> Tally:
+    """llama.cpp's timings, which it states also where no usage was asked for.
+
+    github.com/ggml-org/llama.cpp, tools/server/README.md.
+    """
+    cached, fresh = count(timings.get("cache_n")), count(timings.get("prompt_n"))
+    if fresh is None:
+        return Tally()
+    return Tally(
+        input_tokens=fresh + (cached or 0),
+        output_tokens=count(timings.get("predicted_n")),
+        cache_read_input_tokens=cached,
+    )
 
 
 def _cache_writes(usage: Mapping[str, Any], details: Mapping[str, Any], tally: Tally) -> None:
@@ -121,6 +141,13 @@ def _cache_writes(usage: Mapping[str, Any], details: Mapping[str, Any], tally: T
     if tally.cache_write_input_tokens is None and lifetimes:
         parts = [n for n in map(count, lifetimes.values()) if n is not None]
         tally.cache_write_input_tokens = sum(parts) if parts else None
+
+
+def _hear(tally: Tally) -> None:
+    """Mistral's older transcriptions state the audio in seconds, and its tokens in the grand total alone."""
+    if tally.total_tokens is not None and tally.input_tokens is not None:
+        heard = tally.total_tokens - tally.input_tokens - (tally.output_tokens or 0)
+        tally.input_audio_tokens = heard if heard > 0 else None
 
 
 def _balance(tally: Tally) -> None:

@@ -1,4 +1,5 @@
-"""IBM watsonx.ai's text generation, plain and streamed (its chat has OpenAI's form).
+"""IBM watsonx.ai's text generation, plain and streamed, its embeddings and ranking. Its chat has OpenAI's form, but
+for the model's name, which stands in `model_id` on both sides.
 
 A stream states the input once, at its beginning, and the output as a running total; it has no event that says that it
 is over: cloud.ibm.com/apidocs/watsonx-ai.
@@ -10,6 +11,7 @@ import msgspec
 
 from spendwatch.wire import prompts
 from spendwatch.wire.jsonread import Shape, count, loads, mapping, text
+from spendwatch.wire.openai_chat import ChatReader
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.reply import Reply
 
@@ -22,6 +24,7 @@ class Generated(msgspec.Struct, gc=False):
     model_id: str | None = None
     results: list[Any] | None = None
     errors: list[Any] | None = None
+    input_token_count: Any = None
 
 
 _SHAPE = Shape(Generated)
@@ -50,6 +53,9 @@ class WatsonxReader(Reader):
         self.response_model = found.model_id or self.response_model
         if found.errors or name == b"error":
             self.read_error(loads(data))
+        if found.input_token_count is not None:
+            # Embeddings and rankings count once, at the top.
+            self.tally.input_tokens = count(found.input_token_count)
         for one in map(mapping, (found.results or ())[:1]):
             reason = text(one.get("stop_reason"))
             if reason is not None and reason != _UNFINISHED:
@@ -66,6 +72,30 @@ class WatsonxReader(Reader):
 
     def _reply(self, ended: bool | None) -> Reply:  # noqa: ARG002 - nothing tells it
         return super()._reply(None if self._whole else False)
+
+
+class WatsonxChatReader(ChatReader):
+    """Reads one chat."""
+
+    def closing(self) -> None:
+        super().closing()
+        if self.response_model is None and self.request_model is None and self.request.body:
+            asked = _SHAPE.read(self.request.body)
+            self.request_model = asked.model_id if asked is not None else None
+
+
+class WatsonxEmbedReader(WatsonxReader):
+    """Reads one set of embeddings."""
+
+    wire_format = "watsonx_embeddings"
+    operation_name = "embeddings"
+
+
+class WatsonxRerankReader(WatsonxReader):
+    """Reads one ranking."""
+
+    wire_format = "watsonx_rerank"
+    operation_name = "rerank"
 
 
 def _larger(sofar: int | None, more: int | None) -> int | None:

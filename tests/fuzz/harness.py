@@ -11,7 +11,7 @@ from pathlib import Path
 
 from spendwatch.fingerprint import Fingerprinter
 from spendwatch.wire import Reply, Request, WireFormat
-from spendwatch.wire.formats import _BEGUN, _INFERENCE, _KINDS, Kind
+from spendwatch.wire.formats import _BEGUN, _CONTINUED, _INFERENCE, _KINDS, Kind
 
 SEEDS = Path(__file__).parent / "seeds"
 KEYED = Fingerprinter(b"a key of the fuzzer")
@@ -20,7 +20,9 @@ SECONDS_PER_MEGABYTE = 20.0
 
 KINDS: tuple[Kind, ...] = tuple(
     {
-        (kind.reader, kind.path): kind for kinds in (*_KINDS.values(), *_BEGUN.values(), _INFERENCE) for kind in kinds
+        (kind.reader, kind.path): kind
+        for kinds in (*_KINDS.values(), *_BEGUN.values(), *_CONTINUED.values(), _INFERENCE)
+        for kind in kinds
     }.values()
 )
 """Every way into a reader, each reader at each of its paths."""

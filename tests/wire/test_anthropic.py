@@ -105,7 +105,7 @@ def test_every_shape_of_usage_is_counted_once(said: Any, expected: dict[str, Any
     assert (reply.response_id, reply.finish_reasons) == ("msg_1", ("end_turn",))
 
 
-TOOLS = [
+TOOLS: list[dict[str, Any]] = [
     {"type": "thinking", "thinking": "", "signature": "x"},
     {"type": "redacted_thinking", "data": "x"},
     {"type": "server_tool_use", "id": "s1", "name": "web_search", "input": {"query": "q"}},

@@ -30,7 +30,7 @@ CACHED_FACTS = {
     "input_tokens": 1310, "output_tokens": 4, "total_tokens": 1314, "cache_read_input_tokens": 300,
     "cache_write_input_tokens": 1000, "cache_write_1h_input_tokens": 600, "cache_write_5m_input_tokens": "400",
 }  # fmt: skip
-BLOCKS = [
+BLOCKS: list[dict[str, Any]] = [
     {"reasoningContent": {"reasoningText": {"text": "t", "signature": "s"}}}, {"text": "hello"},
     {"toolUse": {"toolUseId": "t", "name": "f", "input": {}}},
     {"toolUse": {"toolUseId": "u", "name": "nova_grounding", "input": {}, "type": "server_tool_use"}},

@@ -95,7 +95,7 @@ def test_a_stream_as_one_array_is_a_stream_also_when_it_broke_off(separator: str
 
 
 def test_tools_of_the_app_and_of_google_are_told_apart() -> None:
-    parts = [
+    parts: list[dict[str, Any]] = [
         {"executableCode": {"language": "PYTHON", "code": "1"}}, {"codeExecutionResult": {"outcome": "OUTCOME_OK"}},
         {"toolCall": {"toolType": "GOOGLE_MAPS", "args": {}, "id": "1"}}, {"toolResponse": {"id": "1"}},
         {"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "x"}, {"functionCall": {"name": "g"}},

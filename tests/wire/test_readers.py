@@ -52,6 +52,11 @@ ENDPOINTS = [
     ("api.aleph-alpha.com", "/complete"),
     ("dashscope.aliyuncs.com", "/api/v1/services/aigc/text-generation/generation"),
     ("lmstudio.example", "/api/v1/chat"),
+    ("api.mistral.ai", "/v1/conversations"),
+    ("api.mistral.ai", "/v1/ocr"),
+    ("us-south.ml.cloud.ibm.com", "/ml/v1/text/embeddings"),
+    ("us-south.ml.cloud.ibm.com", "/ml/v1/text/chat"),
+    ("lmstudio.example", "/completion"),
 ]
 CALL_PIECE = {"index": 0, "function": {"arguments": "abc" * 99}}
 endpoints = pytest.mark.parametrize(("host", "path"), ENDPOINTS, ids=lambda value: value)
