@@ -19,7 +19,7 @@ from typing import Any
 
 from clickhouse_connect.datatypes.registry import get_from_name
 
-from spendwatch.clickhouse import hourly, retention, twins
+from spendwatch.clickhouse import daily, hourly, retention, twins
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.merge import merge
 from spendwatch.clickhouse.rows import Identity, find, hours_parameter, identity, removal, replacement, write
@@ -44,30 +44,33 @@ _GENERATION_COLUMNS = {
 
 @dataclass(frozen=True, slots=True)
 class RollResult:
-    """What one pass did: the hours it rebuilt, the calls that it made one of, and how long it took."""
+    """What one pass did: the hours and days it rebuilt, the calls that it made one of, and how long it took."""
 
     hours: int
+    days: int
     joined: int
     duration_s: float
 
 
 def roll(ch: Connection) -> RollResult:
-    """Bring the hourly sums up to date. Run it every few seconds. Raises StoreError; then run it again."""
+    """Bring the hourly and daily sums up to date. Run it every few seconds. Raises StoreError; then run it again."""
     began = time.monotonic()
     mark = hourly.watermark(ch)
     joined = _join_twins(ch, mark) + _join_repeats(ch, mark)
     # The engine's clock, as for stored_at. What is visible from here on, this pass reads.
     ((now_us,),) = ch.query("now", "SELECT toUnixTimestamp64Micro(now64(6))")
-    due = _due(ch, mark, datetime.fromtimestamp(now_us / 1_000_000, UTC))
+    now = datetime.fromtimestamp(now_us / 1_000_000, UTC)
+    # Larger for a later look; two passes that look in the same microsecond are told apart by chance.
+    generation = now_us * 4096 + secrets.randbelow(4096)
+    due = _due(ch, mark, now)
     if due:
-        # Larger for a later look; two passes that look in the same microsecond are told apart by chance.
-        generation = now_us * 4096 + secrets.randbelow(4096)
         for provisional in (False, True):
             hours = sorted(hour for hour, flag in due.items() if flag is provisional)
             for start in range(0, len(hours), _MAX_HOURS):
                 _rebuild(ch, hours[start : start + _MAX_HOURS], generation, provisional)
         _commit(ch, due, generation, now_us // 1000)
-    return RollResult(hours=len(due), joined=joined, duration_s=time.monotonic() - began)
+    days = daily.roll(ch, now, generation)
+    return RollResult(hours=len(due), days=days, joined=joined, duration_s=time.monotonic() - began)
 
 
 def _due(ch: Connection, mark: hourly.Watermark, now: datetime) -> dict[datetime, bool]:

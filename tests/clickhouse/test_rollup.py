@@ -13,6 +13,7 @@ from spendwatch.clickhouse import hourly, queries, rollup, rows
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.merge import merge
 from tests.clickhouse.builders import MONTH, NOON, RECEIVED, a_call, settled, total
+from tests.fixtures.clickhouse import TABLES
 
 
 @pytest.fixture
@@ -168,7 +169,7 @@ def _version(ch: Connection, op: Op, number: int) -> PricedCall:
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(_ops)
 def test_after_any_history_rollup_calls_and_truth_agree(clickhouse: Connection, history: list[Op]) -> None:
-    for table in ("llm_calls", "llm_calls_hourly", "llm_calls_generations"):
+    for table in TABLES:
         clickhouse.command("empty", f"TRUNCATE TABLE {table}")
     truth: dict[tuple[str, ...], PricedCall] = {}
     for op in history:

@@ -1,19 +1,20 @@
-"""Sums of spend, exact to the last digit: the hourly rollup where it may be believed, the calls themselves elsewhere.
+"""Sums of spend, exact to the last digit: whole days, then whole hours of the rollups where they may be believed, the
+calls themselves elsewhere.
 
 The calls are read for the hours that are dirty, for the hours at the window's edges that it holds only in part, and for
-questions about dimensions that the rollup does not keep (users, sessions).
+questions about dimensions that the rollups do not keep (users, sessions).
 """
 
 # ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
 from spendwatch.calls import Scope, Window
-from spendwatch.clickhouse import hourly
+from spendwatch.clickhouse import daily, hourly
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.queries.filters import ceil_hour, check_dimensions, floor_hour, in_scope, started_within
 from spendwatch.clickhouse.queries.types import SeriesPoint, Spend, SpendRow, Step
@@ -37,7 +38,7 @@ def spend_by(
 ) -> list[SpendRow]:
     """The spend of each combination of the dimensions' values, dearest first. Raises StoreError, ValueError."""
     check_dimensions(dimensions)
-    keys = tuple(_Key(name, name, name) for name in dimensions)
+    keys = tuple(_Key(name, name, name, name) for name in dimensions)
     sql, parameters = _sums(ch, keys, _SPEND, scope, window)
     order = "".join(f", {key.alias}" for key in keys)
     rows = ch.query(
@@ -57,10 +58,11 @@ def spend_series(
     by: a dimension to split each point by. Raises StoreError, ValueError.
     """
     start_of = {Step.HOUR: "toStartOfHour({0}, 'UTC')", Step.DAY: "toStartOfDay({0}, 'UTC')"}[Step(step)]
-    keys = [_Key("start", start_of.format("hour"), start_of.format("started_at"))]
+    of_a_day = "toDateTime(day, 'UTC')" if Step(step) is Step.DAY else None
+    keys = [_Key("start", start_of.format("hour"), start_of.format("started_at"), of_a_day)]
     if by is not None:
         check_dimensions([by])
-        keys.append(_Key(by, by, by))
+        keys.append(_Key(by, by, by, by))
     sql, parameters = _sums(ch, tuple(keys), ("effective_cost", "calls"), scope, window)
     rows = ch.query("spend_series", f"{sql} ORDER BY " + ", ".join(key.alias for key in keys), parameters)
     return [
@@ -71,11 +73,12 @@ def spend_series(
 
 @dataclass(frozen=True, slots=True)
 class _Key:
-    """What to group by: its alias, and how the rollup and the calls say it."""
+    """What to group by: its alias, and how the hours, the calls and the days (None: not at all) say it."""
 
     alias: str
-    in_rollup: str
+    in_hours: str
     in_calls: str
+    in_days: str | None
 
 
 def _sums(
@@ -94,13 +97,20 @@ def _sums(
         edges = {floor_hour(window.start)} if full.start != window.start else set()
         edges |= {full.end} if full.end != window.end else set()
         dirty = hourly.dirty_hours(ch, mark, full)
+        by_day = all(key.in_days is not None for key in keys)
+        days = daily.valid(ch, full, dirty) if by_day else []
         parameters |= {
-            "first": int(full.start.timestamp()),
-            "last": int(full.end.timestamp()),
             "dirty": hours_parameter(dirty),
+            "days": daily.days_parameter(days),
             "raw_hours": hours_parameter(edges.union(dirty)),
         }
-        parts.append(_from_rollup(keys, measures, filters))
+        if days:
+            parts.append(_from_days(keys, measures, filters))
+        spans = _between(full, days)
+        if spans:
+            sql, times = _within_spans(spans)
+            parameters |= times
+            parts.append(_from_hours(keys, measures, sql, filters))
         if edges or dirty:
             only = "toStartOfHour(started_at) IN {raw_hours:Array(DateTime('UTC'))}"
             parts.append(_from_calls(keys, measures, f"{within} AND {only} AND {filters}"))
@@ -111,14 +121,47 @@ def _sums(
     return f"SELECT {names} FROM ({' UNION ALL '.join(parts)}){grouped}", parameters
 
 
-def _from_rollup(keys: Sequence[_Key], measures: Sequence[str], filters: str) -> str:
-    span = "hour >= toDateTime({first:UInt32}, 'UTC') AND hour < toDateTime({last:UInt32}, 'UTC')"
-    # Other aliases than the columns' own: ClickHouse would read the alias where the sum means the column.
-    names = ", ".join([*(f"{key.in_rollup} AS {key.alias}" for key in keys), *(f"{m} AS part_{m}" for m in measures)])
+def _between(full: Window, days: Sequence[date]) -> list[Window]:
+    """The spans of a window of whole hours that lie outside these days, in order."""
+    spans, start = [], full.start
+    for day in days:
+        begins = datetime(day.year, day.month, day.day, tzinfo=UTC)
+        if begins > start:
+            spans.append(Window(start, begins))
+        start = begins + timedelta(days=1)
+    return [*spans, Window(start, full.end)] if start < full.end else spans
+
+
+def _within_spans(spans: Sequence[Window]) -> tuple[str, dict[str, Any]]:
+    """The hours of these spans. Prunes by the primary key."""
+    ranges, parameters = [], {}
+    for number, span in enumerate(spans):
+        first, last = f"first_{number}", f"last_{number}"
+        ranges.append(
+            f"(hour >= toDateTime({{{first}:UInt32}}, 'UTC') AND hour < toDateTime({{{last}:UInt32}}, 'UTC'))"
+        )
+        parameters |= {first: int(span.start.timestamp()), last: int(span.end.timestamp())}
+    return f"({' OR '.join(ranges)})", parameters
+
+
+def _from_days(keys: Sequence[_Key], measures: Sequence[str], filters: str) -> str:
     return (
-        f"SELECT {names} FROM llm_calls_hourly WHERE {span} AND hour NOT IN {{dirty:Array(DateTime('UTC'))}} "
-        f"AND {hourly.NEWEST.format(where=f'WHERE {span}')} AND {filters}"
+        f"SELECT {_names(((key.in_days or '', key.alias) for key in keys), measures)} FROM llm_calls_daily "
+        f"WHERE day IN {{days:Array(Date)}} AND {daily.NEWEST} AND {filters}"
     )
+
+
+def _from_hours(keys: Sequence[_Key], measures: Sequence[str], within: str, filters: str) -> str:
+    return (
+        f"SELECT {_names(((key.in_hours, key.alias) for key in keys), measures)} FROM llm_calls_hourly "
+        f"WHERE {within} AND hour NOT IN {{dirty:Array(DateTime('UTC'))}} "
+        f"AND {hourly.NEWEST.format(where=f'WHERE {within}')} AND {filters}"
+    )
+
+
+def _names(keys: Iterable[tuple[str, str]], measures: Sequence[str]) -> str:
+    # Other aliases than the columns' own: ClickHouse would read the alias where the sum means the column.
+    return ", ".join([*(f"{sql} AS {alias}" for sql, alias in keys), *(f"{name} AS part_{name}" for name in measures)])
 
 
 def _from_calls(keys: Sequence[_Key], measures: Sequence[str], where: str) -> str:

@@ -143,3 +143,48 @@ CREATE VIEW IF NOT EXISTS spendwatch.llm_calls_hourly_newest
 AS SELECT * FROM spendwatch.llm_calls_hourly
 WHERE (hour, generation) GLOBAL IN (SELECT hour, max(generation) FROM spendwatch.llm_calls_generations GROUP BY hour);
 
+CREATE TABLE IF NOT EXISTS spendwatch.llm_calls_daily
+(
+    day Date CODEC(Delta(2), ZSTD(1)),
+    generation UInt64 CODEC(Delta(8), ZSTD(1)),
+    environment LowCardinality(String) CODEC(ZSTD(1)),
+    team LowCardinality(String) CODEC(ZSTD(1)),
+    project LowCardinality(String) CODEC(ZSTD(1)),
+    service_name LowCardinality(String) CODEC(ZSTD(1)),
+    agent LowCardinality(String) CODEC(ZSTD(1)),
+    feature LowCardinality(String) CODEC(ZSTD(1)),
+    key_hash LowCardinality(String) CODEC(ZSTD(1)),
+    provider_name LowCardinality(String) CODEC(ZSTD(1)),
+    serving_provider LowCardinality(String) CODEC(ZSTD(1)),
+    operation_name LowCardinality(String) CODEC(ZSTD(1)),
+    request_model LowCardinality(String) CODEC(ZSTD(1)),
+    response_model LowCardinality(String) CODEC(ZSTD(1)),
+    status LowCardinality(String) CODEC(ZSTD(1)),
+    cost_basis LowCardinality(String) CODEC(ZSTD(1)),
+    calls UInt64 CODEC(T64, ZSTD(1)),
+    unpriced_calls UInt64 CODEC(T64, ZSTD(1)),
+    byok_calls UInt64 CODEC(T64, ZSTD(1)),
+    effective_cost Decimal(38, 12) CODEC(ZSTD(1)),
+    list_cost Decimal(38, 12) CODEC(ZSTD(1)),
+    routed_cost Decimal(38, 12) CODEC(ZSTD(1)),
+    upstream_cost Decimal(38, 12) CODEC(ZSTD(1)),
+    input_tokens UInt64 CODEC(T64, ZSTD(1)),
+    output_tokens UInt64 CODEC(T64, ZSTD(1)),
+    cache_read_input_tokens UInt64 CODEC(T64, ZSTD(1)),
+    cache_write_input_tokens UInt64 CODEC(T64, ZSTD(1)),
+    reasoning_output_tokens UInt64 CODEC(T64, ZSTD(1)),
+    duration_us UInt64 CODEC(T64, ZSTD(1))
+)
+ENGINE = MergeTree
+PARTITION BY toYYYYMM(day)
+ORDER BY (team, day, generation, project, agent, request_model);
+
+CREATE TABLE IF NOT EXISTS spendwatch.llm_calls_daily_generations
+(
+    day Date,
+    generation UInt64,
+    hours UInt64
+)
+ENGINE = ReplacingMergeTree(generation)
+ORDER BY day;
+
