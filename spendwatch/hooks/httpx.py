@@ -14,13 +14,22 @@ from typing import Any
 from spendwatch.hooks import httpspans, usage
 from spendwatch.hooks.exchange import Exchange, inside, open_exchange
 from spendwatch.hooks.guard import shielded
-from spendwatch.hooks.seen import Headers
+from spendwatch.hooks.seen import Headers, form
 from spendwatch.hooks.stream import PassingAsync, PassingSync, bodies
 from spendwatch.recorder import Recorder
 from spendwatch.wire import Request
 
 _FROM_CACHE = ("from_cache", "hishel_from_cache")
 """What hishel, the caching transport for both, marks a kept response with."""
+
+
+def _fields(stream: Any) -> bytes | None:
+    """The short fields of a form that is yet to be written (an upload through an SDK); None for any other body."""
+    fields = getattr(stream, "fields", None)
+    if not isinstance(fields, list):
+        return None
+    pairs = ((field.name, getattr(field, "value", b"")) for field in fields)
+    return form((name.encode(), value if isinstance(value, bytes) else str(value).encode()) for name, value in pairs)
 
 
 class Hook:
@@ -66,7 +75,7 @@ class Hook:
         try:
             body = request.content
         except self._not_read:
-            body = None
+            body = _fields(request.stream)
         seen = Request(
             method=request.method,
             host=url.host,

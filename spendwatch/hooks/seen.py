@@ -66,6 +66,18 @@ def body(value: Any) -> bytes | None:
     return None
 
 
+SHORT = 256
+"""Of a form, the values up to this length are looked at."""
+
+
+def form(fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """A multipart form as far as it is of interest: each field's name, and the values that are short."""
+    return b"".join(
+        b'Content-Disposition: form-data; name="%b"\r\n\r\n%b\r\n' % (name, value if len(value) <= SHORT else b"")
+        for name, value in fields
+    )
+
+
 def request(method: str, target: str, host: str, port: int | None, sent_headers: Any, sent_body: Any) -> Request:
     """The request as it goes out. target: a path, or the whole address where a proxy is asked for it."""
     path = target

@@ -97,12 +97,14 @@ _FORM_VALUE = re.compile(rb"[^\r\n]*\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{0,256})
 
 def _form_field(body: bytes, name: bytes) -> str | None:
     """A short field of a multipart form, wherever it stands beside the files."""
-    # Not filename="model".
-    for mark in (b' name="%s"' % name, b";name=%s" % name, b" name=%s" % name):
-        at = body.find(mark)
-        if at >= 0:
+    mark = b'name="%b"' % name
+    at = body.find(mark)
+    while at >= 0:
+        if body[at - 1 : at] in (b" ", b";"):
             found = _FORM_VALUE.match(body, at + len(mark))
             return text(found[1].decode("utf-8", "replace").strip()) if found else None
+        # filename="model"
+        at = body.find(mark, at + 1)
     return None
 
 

@@ -139,7 +139,8 @@ def _alike(block: bytes) -> list[Event] | None:
 def _by_line(block: bytes) -> list[Event]:
     """The events of a block, whatever lines it has."""
     events: list[Event] = []
-    name, data = b"", []
+    name = b""
+    data: list[bytes] = []
     for line in block.split(b"\n"):
         if not line:
             if data:

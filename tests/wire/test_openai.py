@@ -368,7 +368,7 @@ def test_a_batch_and_a_count_cost_nothing(address: str) -> None:
     assert not read(address, {"model": "m", "input": "x"}, {"id": "batch_1", "model": "m", "usage": USAGE}).is_inference
 
 
-RESPONSE = {
+RESPONSE: dict[str, Any] = {
     "id": "resp_1", "object": "response", "status": "completed", "error": None, "incomplete_details": None,
     "model": "gpt-y-1", "output": [], "service_tier": "default", "tools": [],
     "usage": {"input_tokens": 10, "input_tokens_details": {"cached_tokens": 2, "cache_write_tokens": 3},
