@@ -1,95 +1,92 @@
-"""Fuzz every reader for a number of seconds: `python -m tests.fuzz --seconds 600`.
+"""Fuzz the readers: `make fuzz`, or `make fuzz ARGS="--minutes 1 --reader anthropic_messages"`.
 
-Inputs are mutated seeds, random bytes and random JSON, drawn by hypothesis, which also makes a failure small. A failing
-input is kept in tests/fuzz/seeds, where the tests read it ever after. Exit status 1 when something was found.
+Each reader gets its minutes three times over: with inputs that hypothesis draws, with inputs that coverage guides
+(atheris, which this installs when it is missing), and once through the check of how its work grows. A failing input is
+kept in tests/fuzz/seeds, where the tests read it ever after. Exit status 1 when something was found.
 """
 
 import argparse
-import hashlib
-import json
+import importlib.util
+import os
+import re
+import subprocess
+import sys
+import tempfile
 import time
-from typing import Any
+from pathlib import Path
 
-from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
+from tests.fuzz.drawn import fuzz
+from tests.fuzz.growth import check_growth
+from tests.fuzz.harness import keep, readers
 
-from tests.fuzz.harness import KINDS, SEEDS, check, seeds
-
-EXAMPLES = 40
-_NAMES = sorted(
-    {name.decode() for seed in seeds() for name in seed.split(b'"')[1::2] if name.isascii() and 1 < len(name) < 30}
-)
+_ENGINES = ("hypothesis", "atheris", "growth")
 
 
-@st.composite
-def mutated(draw: Any) -> bytes:
-    """A seed with some bytes replaced, removed, repeated, or another seed's put in."""
-    data = draw(st.sampled_from(_SEEDS))
-    for _ in range(draw(st.integers(0, 6))):
-        at = draw(st.integers(0, len(data)))
-        to = min(len(data), at + draw(st.integers(0, 40)))
-        kind = draw(st.integers(0, 3))
-        if kind == 0:
-            middle = draw(st.binary(max_size=20))
-        elif kind == 1:
-            middle = data[at:to] * draw(st.integers(0, 30))
-        elif kind == 2:
-            middle = draw(st.sampled_from(_SEEDS))[at:to]
-        else:
-            middle = draw(
-                st.sampled_from([b"null", b"{}", b"[]", b'""', b"-1", b"1e999", b"NaN", b"\\ud800", b"\n\n", b"\0"])
-            )
-        data = data[:at] + middle + data[to:]
-    return bytes(data)
-
-
-_SEEDS = seeds()
-_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(_NAMES), inner, max_size=6),
-    max_leaves=25,
-)
-_json = _values.map(lambda value: json.dumps(value).encode())
-_events = st.lists(_json, max_size=5).map(lambda events: b"".join(b"data: " + event + b"\n\n" for event in events))
-
-
-def fuzz(seconds: float) -> int:
-    """Run until the time is over; how many inputs were tried."""
-    tried = 0
-    last: tuple[Any, ...] = ()
-    until = time.monotonic() + seconds
-
-    @settings(
-        max_examples=EXAMPLES, deadline=None, database=None, phases=[Phase.generate, Phase.shrink],
-        suppress_health_check=list(HealthCheck),
-    )  # fmt: skip
-    @given(
-        st.sampled_from(KINDS),
-        st.none() | mutated() | _json,
-        mutated() | _json | _events | st.binary(max_size=200),
-        st.lists(st.integers(0, 100_000), max_size=12),
-        st.sampled_from([200, 200, 200, 400, 503]),
-        st.booleans(),
+def has_atheris() -> bool:
+    """Whether coverage can guide; installs what is missing, which no test needs."""
+    if importlib.util.find_spec("atheris") is not None:
+        return True
+    print("installing atheris (35 MB, for fuzzing alone)", flush=True)
+    uv = str(Path(sys.executable).with_name("uv"))
+    command = [uv, "pip", "install", "--quiet", "--python", sys.executable, "--only-binary", "atheris"]
+    done = subprocess.run([*command, "--group", "fuzz"], capture_output=True, text=True, check=False)
+    importlib.invalidate_caches()
+    if done.returncode == 0 and importlib.util.find_spec("atheris") is not None:
+        return True
+    print(
+        f"atheris can't be installed here, so fuzzing is not guided by coverage: {done.stderr.strip()[-300:]}\n"
+        "Wheels exist for CPython 3.11 to 3.13 on Linux x86-64. Going on with hypothesis alone."
     )
-    def one(kind: Any, sent: Any, data: bytes, cuts: list[int], status: int, complete: bool) -> None:
-        nonlocal tried, last
-        tried += 1
-        last = (sent, data)
-        check(kind, sent, data, cuts, status, complete)
+    return False
 
-    while time.monotonic() < until:
-        try:
-            one()
-        except BaseException:
-            for part in last:
-                if part:
-                    (SEEDS / f"found-{hashlib.sha256(part).hexdigest()[:12]}.bin").write_bytes(part)
-            raise
-    return tried
+
+def guided(name: str, seconds: float) -> tuple[int, str | None]:
+    """How many inputs were tried, and what the reader's process said when it broke a promise."""
+    with tempfile.TemporaryDirectory() as folder:
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.fuzz.guided", name, str(seconds)], capture_output=True, text=True,
+            errors="replace", env={**os.environ, "SPENDWATCH_FUZZ_FOUND": folder}, check=False,
+        )  # fmt: skip
+        tried = re.search(r"number_of_executed_units: (\d+)", done.stderr)
+        if done.returncode == 0:
+            return int(tried[1]) if tried else 0, None
+        kept = [keep(path.read_bytes()[1:]) for path in sorted(Path(folder).glob("found-*"))]
+        lines = (done.stdout + done.stderr).splitlines()
+        said = "\n".join(line for line in lines if not line.startswith(("#", "INFO")))
+        return int(tried[1]) if tried else 0, f"kept {', '.join(kept) or 'nothing'}\n{said[-3000:]}"
+
+
+def main() -> int:
+    """Fuzz what was asked for; 1 when something was found."""
+    parser = argparse.ArgumentParser(prog="make fuzz", description="Fuzz the readers of spendwatch.wire.")
+    parser.add_argument("--minutes", type=float, default=10, help="for each reader and engine (default 10)")
+    parser.add_argument("--reader", action="append", choices=sorted(readers()), help="this one alone; may be repeated")
+    parser.add_argument("--engine", action="append", choices=_ENGINES, help="this one alone; may be repeated")
+    asked = parser.parse_args()
+    engines = [one for one in asked.engine or _ENGINES if one != "atheris" or has_atheris()]
+    names = asked.reader or sorted(readers())
+    seconds = asked.minutes * 60
+    print(f"{len(names)} readers, {', '.join(engines)}, {asked.minutes:g} minutes each", flush=True)
+    failed = 0
+    for name in names:
+        kinds = readers()[name]
+        for engine in engines:
+            began = time.monotonic()
+            tried, problem = 0, None
+            if engine == "hypothesis":
+                try:
+                    tried = fuzz(kinds, seconds)
+                except Exception as error:
+                    problem = f"{type(error).__name__}: {error}"
+            elif engine == "atheris":
+                tried, problem = guided(name, seconds)
+            else:
+                problem = "\n".join(check_growth(kinds)) or None
+            failed += problem is not None
+            outcome = "nothing found" if problem is None else f"FOUND\n{problem}"
+            print(f"{name} {engine}: {tried or '-'} inputs in {time.monotonic() - began:.0f} s: {outcome}", flush=True)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="make fuzz", description="Fuzz every reader of spendwatch.wire.")
-    parser.add_argument("--seconds", type=float, default=600)
-    given_seconds = parser.parse_args().seconds
-    print(f"{fuzz(given_seconds)} inputs in {given_seconds:g} s through {len(KINDS)} readers and paths; nothing found")
+    sys.exit(main())
