@@ -11,7 +11,7 @@ Never here: adding to sums (a resend would count twice).
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -19,7 +19,7 @@ from typing import Any
 
 from clickhouse_connect.datatypes.registry import get_from_name
 
-from spendwatch.clickhouse import daily, hourly, retention, twins
+from spendwatch.clickhouse import daily, hourly, retention, same, twins
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.merge import merge
 from spendwatch.clickhouse.rows import Identity, find, hours_parameter, identity, removal, replacement, write
@@ -204,7 +204,24 @@ def _join_repeats(ch: Connection, mark: hourly.Watermark) -> int:
             if len(found) < _MAX_TRACES:
                 break
             last = found[-1][0]
-    return joined
+    return joined + _join_these(ch, _apart(ch, within, parameters), hours)
+
+
+def _apart(ch: Connection, within: str, parameters: Mapping[str, Any]) -> list[int]:
+    """Calls of ours and spans of observers that stand in traces of their own, as far as they may be the same."""
+    root = "parent_span_id = toFixedString('', 8)"
+    columns = "call_id, started_at, duration_us, output_tokens, stored_at"
+    found = ch.query(
+        "apart",
+        f"SELECT DISTINCT span.call_id, call.call_id FROM (SELECT {columns} FROM llm_calls FINAL "
+        f"WHERE {within} AND {root} AND source IN {{apart:Array(String)}}) AS span INNER JOIN (SELECT {columns} "
+        f"FROM llm_calls FINAL WHERE {within} AND {root} AND source = 'sdk') AS call USING (output_tokens) "
+        "WHERE call.started_at >= span.started_at - INTERVAL 10 MILLISECOND "
+        "AND call.started_at <= span.started_at + toIntervalMicrosecond(span.duration_us) "
+        "AND greatest(span.stored_at, call.stored_at) >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')",
+        {**parameters, "apart": sorted(same.APART)},
+    )
+    return list({call for pair in found for call in pair})
 
 
 def _join_these(ch: Connection, ids: Sequence[int], hours: Iterable[datetime]) -> int:

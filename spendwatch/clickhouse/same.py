@@ -19,6 +19,8 @@ from spendwatch.calls import CallStatus, LLMCall
 
 _DIRECT, _UNDER = 1, 0
 """Where a call stands to the span that may repeat it: its child, or further below."""
+APART = frozenset({"otlp:langfuse"})
+"""Observers that don't make their span the current one."""
 _SLACK = timedelta(milliseconds=5)
 """Two clocks of one process: one may round to milliseconds."""
 _DEPTH = 64
@@ -55,7 +57,34 @@ def repeats(calls: Sequence[LLMCall]) -> dict[int, Repeat]:
     for group in traces.values():
         if len(group) > 1 and any(foreign(calls[n]) for n in group):
             _Trace(calls, group, found).look()
+    _apart(calls, found)
     return found
+
+
+def _apart(calls: Sequence[LLMCall], found: dict[int, Repeat]) -> None:
+    """An observer whose span is never current: with no span of the app's around, it and our call are a trace each.
+
+    Its span began before our call and ended after it, with the same model and tokens. Of several that fit, the first
+    goes with the first: each of them has its own.
+    """
+    roots = [n for n, call in enumerate(calls) if call.parent_span_id is None and n not in found]
+    spans = [n for n in roots if calls[n].source in APART]
+    if not spans:
+        return
+    of_count: defaultdict[_Count, list[int]] = defaultdict(list)
+    for n in sorted((n for n in roots if not foreign(calls[n])), key=lambda n: calls[n].started_at):
+        for count in _counts(calls[n]):
+            of_count[count].append(n)
+    taken: set[tuple[int, str]] = set()
+    for n in sorted(spans, key=lambda n: calls[n].started_at):
+        span = calls[n]
+        count = (span.usage.input_tokens, span.usage.output_tokens)
+        for other in of_count.get(count, ()) if None not in count else ():
+            fits = _inside(calls[other], span) and _alike(calls[other], span) and _models(span)
+            if fits and span.trace_id != calls[other].trace_id and (other, span.source) not in taken:
+                found[n] = Repeat(other)
+                taken.add((other, span.source))
+                break
 
 
 def _by_id(calls: Sequence[LLMCall], group: list[int], found: dict[int, Repeat]) -> None:

@@ -118,6 +118,23 @@ CASES: dict[str, tuple[list[PricedCall], list[set[int]]]] = {
     ),
     "another reply": ([theirs(response_id="chatcmpl-1"), ours(2)], [{1}, {2}]),
     "another trace": ([theirs(trace_id="b" * 32), ours(2, parent=None)], [{1}, {2}]),
+    "another trace, of an observer whose spans stand apart": (
+        [theirs(trace_id="b" * 32, source="otlp:langfuse"), ours(2, parent=None)],
+        [{2}],
+    ),
+    "another trace, of that observer and with other tokens": (
+        [theirs(trace_id="b" * 32, source="otlp:langfuse"), ours(2, parent=None, usage=NO_USE)],
+        [{1}, {2}],
+    ),
+    "two calls at once, each with a span that stands apart": (
+        [
+            theirs(trace_id="b" * 32, source="otlp:langfuse"),
+            theirs(5, trace_id="c" * 32, source="otlp:langfuse", start=1),
+            ours(2, parent=None),
+            ours(6, parent=None, trace_id="d" * 32, start=12),
+        ],
+        [{2}, {6}],
+    ),
     "later in the trace": ([theirs(), ours(2, parent=77, start=5000)], [{1}, {2}]),
     "at the same time with other tokens": (
         [theirs(), ours(2, parent=77, usage=TokenUsage(input_tokens=1001, output_tokens=100))],
