@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from collectors.otlp.dialects import Dialect, dialect_of
-from collectors.otlp.foreign import Facts, costs, first_chunk_us, microseconds, text_of, tokens_of
+from collectors.otlp.foreign import FIRST_CHUNK, Facts, costs, first_chunk_us, microseconds, text_of, tokens_of
 from collectors.otlp.own import Origin
 from collectors.otlp.providers import host_of, provider_by_model, provider_name
 from collectors.otlp.spans import Rejected, Span
@@ -139,7 +139,7 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
         http_status=count(facts.any("http_status")),
         error_type=error_type,
         finish_reasons=_texts(facts.any("finish_reasons")),
-        streamed=facts.flag("streamed") or "doStream" in span.name,
+        streamed=_streamed(span, facts),
         service_name=None if dialect.observer else text_of(span.resource.get(semconv.SERVICE_NAME)),
         tags=Tags(
             team=facts.text("team"),
@@ -151,6 +151,15 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
         attributes=attributes,
         source=dialect.observer or f"otlp:{dialect.name}",
     )
+
+
+def _streamed(span: Span, facts: Facts) -> bool:
+    said = facts.flag("streamed")
+    if said is not None:
+        return said
+    # Only a stream has a first chunk; these two say it in their names.
+    named = "doStream" in span.name or span.name.startswith("streaming response")
+    return named or any(facts.any(fact) is not None for fact in FIRST_CHUNK)
 
 
 def _status(span: Span, facts: Facts, error_type: str | None, charged: Decimal | None) -> CallStatus:

@@ -361,18 +361,18 @@ PACKED = frozenset[str]().union(*(dialect.unfold for dialect in DIALECTS))
 MARKS = (*roles.MARKS, *_CACHE_HIT, *sorted(PACKED))
 """Attributes that decide how the others are read."""
 
-_WANTED = frozenset(MARKS).union(*(names for dialect in DIALECTS for names in dialect.names.values()))
-_RESOURCE_WANTED = frozenset(("service.name", *_GENAI["environment"]))
+NAMES = frozenset(MARKS).union(*(names for dialect in DIALECTS for names in dialect.names.values()))
+RESOURCE_NAMES = frozenset(("service.name", *_GENAI["environment"]))
 
 
 def wanted(name: str) -> bool:
     """Whether a span's attribute of this name is read at all."""
-    return name in _WANTED or name.startswith("spendwatch.")
+    return name in NAMES or name.startswith("spendwatch.")
 
 
 def resource_wanted(name: str) -> bool:
     """Whether a resource's attribute of this name is read at all."""
-    return name in _RESOURCE_WANTED or name.startswith("spendwatch.tags.")
+    return name in RESOURCE_NAMES or name.startswith("spendwatch.tags.")
 
 
 def dialect_of(span: Span) -> Dialect | None:

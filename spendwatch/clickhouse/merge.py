@@ -26,11 +26,12 @@ _BY_PART = frozenset({"usage", "tags", "attributes", "finish_reasons", "listed_c
 def rank(call: PricedCall) -> tuple[int, int, str]:
     """How far to trust an observation. Higher is better.
 
-    Our SDK saw the bytes; OpenRouter's Broadcast comes from who made them but knows no tags of ours; another
-    instrumentation translates; a CSV is a summary. Of one observer's versions the later revision is the better one.
+    Our SDK saw the bytes; OpenRouter's Broadcast comes from who made them but knows no tags of ours; a provider's own
+    SDK writes OpenTelemetry's words, other instrumentations translate into them (some add up what a stream says twice);
+    a CSV is a summary. Of one observer's versions the later revision is the better one.
     """
     source = call.call.source
-    kind = {"sdk": 3, "broadcast": 2, "csv": 0}.get(source, 1)
+    kind = {"sdk": 4, "broadcast": 3, "otlp:genai": 2, "csv": 0}.get(source, 1)
     return kind, call.revision, source
 
 

@@ -100,6 +100,8 @@ def as_json(message: ExportTraceServiceRequest) -> dict[str, Any]:
             return {"arrayValue": {"values": [value(inner) for inner in item.array_value.values]}}
         if kind == "int_value":
             return {"intValue": str(item.int_value)}
+        if kind is None:
+            return {}
         found = getattr(item, str(kind))
         return {f"{str(kind).removesuffix('_value')}Value": found}
 
@@ -123,7 +125,7 @@ def as_json(message: ExportTraceServiceRequest) -> dict[str, Any]:
                                 "startTimeUnixNano": str(item.start_time_unix_nano),
                                 "endTimeUnixNano": str(item.end_time_unix_nano),
                                 "attributes": attributes(item.attributes),
-                                "status": {"code": item.status.code},
+                                "status": {"code": item.status.code, "message": item.status.message},
                             }
                             for item in inner.spans
                         ],
