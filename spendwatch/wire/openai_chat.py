@@ -6,14 +6,13 @@ choice is finished and the usage has come. Legacy completions are the same with 
 """
 
 import re
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import unquote
-
-import msgspec
 
 from spendwatch import money
 from spendwatch.wire import conversation
 from spendwatch.wire.jsonread import Run, Shape, encoded, loads, mapping, tail_object, text
+from spendwatch.wire.openai_chunks import Choice, Completion, Pieces, Said, TextChunk
 from spendwatch.wire.reader import MAX_ERROR_EVENTS, Reader
 from spendwatch.wire.requests import read_body
 from spendwatch.wire.usage import read_openai, read_timings
@@ -22,105 +21,11 @@ _MAX_CHOICES = 128
 _MAX_TOOLS = 256
 
 
-class Function(msgspec.Struct, gc=False):
-    """The function of a tool call."""
-
-    name: str | None = None
-    arguments: Any = None
-
-
-class ToolCall(msgspec.Struct, gc=False):
-    """A tool call, or the next piece of one."""
-
-    index: int | None = None
-    id: Any = None
-    function: Function | None = None
-    custom: Any = None
-
-
-class Said(msgspec.Struct, gc=False):
-    """A message or a delta."""
-
-    content: Any = None
-    refusal: Any = None
-    tool_calls: list[ToolCall] | None = None
-    function_call: Function | None = None
-
-
-class Choice(msgspec.Struct, gc=False):
-    """One choice of a completion or chunk."""
-
-    index: int | None = None
-    message: Said | None = None
-    delta: Said | None = None
-    text: str | None = None
-    finish_reason: str | None = None
-    usage: Any = None
-    error: Any = None
-
-
-class Completion(msgspec.Struct, gc=False):
-    """A whole completion, or one chunk of a streamed one."""
-
-    id: str | None = None
-    model: str | None = None
-    choices: list[Choice] | None = None
-    usage: Any = None
-    provider: str | None = None
-    service_tier: str | None = None
-    system_fingerprint: str | None = None
-    error: Any = None
-    x_groq: Any = None
-    cost: Any = None
-    base_resp: Any = None
-    timings: Any = None
-
-
-class MoreText(msgspec.Struct, gc=False):
-    """The delta of a chunk that brings a piece of text, and no call."""
-
-    content: str
-    tool_calls: None = None
-    function_call: None = None
-
-
-class OnlyText(msgspec.Struct, gc=False):
-    """A choice that goes on with text alone."""
-
-    index: Literal[0]
-    delta: MoreText
-    finish_reason: None = None
-    usage: None = None
-    error: None = None
-
-
-class TextChunk(msgspec.Struct, gc=False):
-    """The common chunk of a stream: one choice, a piece of its text, nothing else that is new."""
-
-    choices: tuple[OnlyText]
-    usage: None = None
-    error: None = None
-    x_groq: None = None
-    base_resp: None = None
-    cost: None = None
-
-
 _SHAPE = Shape(Completion)
 _TEXT_CHUNKS = Run(TextChunk)
 _LAST = 4
 """At the end of a stream come the chunks that are not only text."""
 _MAX_TRIES = 3
-
-
-class Begun:
-    """A tool call whose pieces may still come. key: what its print goes by."""
-
-    __slots__ = ("id", "key", "named")
-
-    def __init__(self, call_id: object, key: int) -> None:
-        self.id = call_id
-        self.key = key
-        self.named = False
 
 
 class ChatReader(Reader):
@@ -139,8 +44,9 @@ class ChatReader(Reader):
         self._timings: Any = None
         self._errors = 0
         self._tries = 0
-        self._begun: dict[tuple[int, int], Begun] = {}
-        """By choice and index: the calls of a stream."""
+        self._pieces = Pieces(_MAX_TOOLS)
+        self._told: set[int] = set()
+        """The choices of which something was said."""
         self._functions: set[int] = set()
         """The choices that have asked for a function in the way before tools."""
 
@@ -175,6 +81,7 @@ class ChatReader(Reader):
         if self.said is not None:
             self.said.text("".join([chunk.choices[0].delta.content for chunk in chunks]))
         self._choices = self._choices or 1
+        self._told.add(0)
         return True
 
     def event(self, name: bytes, data: bytes) -> None:
@@ -230,6 +137,7 @@ class ChatReader(Reader):
         if self.said is not None:
             self.said.text(delta.content)
         self._choices = self._choices or 1
+        self._told.add(0)
         return True
 
     def _take(self, completion: Completion, *, whole: bool) -> None:
@@ -272,6 +180,9 @@ class ChatReader(Reader):
 
     def _choice(self, choice: Choice, *, whole: bool) -> None:
         index = choice.index if choice.index is not None else (self._choices if whole else 0)
+        if whole and index in self.finish_reasons:
+            # GitHub Copilot gives a text and a tool call as two choices of one index.
+            index = self._choices
         if not 0 <= index < _MAX_CHOICES:
             return
         self._choices = max(self._choices, index + 1)
@@ -280,8 +191,12 @@ class ChatReader(Reader):
             self.read_error({"error": choice.error})
         if choice.finish_reason:
             self.finish_reasons[index] = choice.finish_reason
-        said = choice.delta or choice.message
+        said = choice.delta
+        if said is None and (whole or index not in self._told):
+            # Where a stream ends with the whole message (MiniMax), all of it has been said before.
+            said = choice.message
         if said is not None:
+            self._told.add(index)
             self._said(index, said, whole=whole)
         if choice.text and index == 0 and self.said is not None:
             self.said.text(choice.text)
@@ -298,7 +213,7 @@ class ChatReader(Reader):
             function = call.function
             name = function.name if function is not None else text(mapping(call.custom).get("name"))
             arguments = function.arguments if function is not None else mapping(call.custom).get("input")
-            key, fresh = (place, True) if whole else self._piece(choice, place, call, name)
+            key, fresh = (place, True) if whole else self._pieces.of(choice, place, call, name)
             if name and fresh and len(self.tools) < _MAX_TOOLS:
                 self.tools.append(name)
             if print_ is not None:
@@ -310,22 +225,6 @@ class ChatReader(Reader):
                 self.tools.append(function.name)
             if print_ is not None:
                 print_.call("function", function.name, _encoded(function.arguments))
-
-    def _piece(self, choice: int, place: int, call: ToolCall, name: str | None) -> tuple[int, bool]:
-        """What tells the call that this is a piece of from the others, and whether its name is new.
-
-        Some servers repeat a call's id and name in each of its pieces; others give all calls one index, with an id
-        each or none at all.
-        """
-        slot = (choice, call.index if call.index is not None else ~place)
-        begun = self._begun.get(slot)
-        if begun is None or (name and (call.id != begun.id if call.id else not begun.id)):
-            begun = Begun(call.id, len(self.tools))
-            if len(self._begun) < _MAX_TOOLS:
-                self._begun[slot] = begun
-        fresh = bool(name) and not begun.named
-        begun.named = begun.named or fresh
-        return begun.key, fresh
 
     def _base_response(self, base: dict[str, Any]) -> None:
         """MiniMax answers 200 with an error inside."""

@@ -130,6 +130,10 @@ def test_a_stream_however_it_is_framed(body: bytes, expected: dict[str, Any]) ->
         ([piece(0, "a", None), piece(0, None, "f", "{}")], ("f",)),
         ([piece(0, "a", "f", "{}"), piece(0, "b", "f", "{}")], ("f", "f")),
         ([piece(0, "", "f", "{}"), piece(0, "", "g", "{}")], ("f", "g")),
+        ([piece(0, "a", "f"), piece(1, "a", "f", "{"), piece(1, "a", None, "}"), piece(2, "b", "g", "{}")], ("f", "g")),
+        ([piece(0, "a", "f"), piece(0, "z", None, "{}")], ("f",)),
+        ([piece(0, "a", "f", "{}"), {"id": "c1", "choices": [{"index": 0, "message": {"content": "", "tool_calls": [
+            {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}]}}]}], ("f",)),
         ([piece(None, None, "f", "{}"), piece(None, None, "f", "{}")], ("f", "f")),
         ([chunk({"tool_calls": [{"index": 0, "id": "a", "type": "custom", "custom": {"name": "f", "input": "x"}}]})],
          ("f",)),
@@ -140,6 +144,17 @@ def test_a_stream_however_it_is_framed(body: bytes, expected: dict[str, Any]) ->
 def test_a_tool_counts_once_however_its_call_is_cut_up(chunks: list[dict[str, Any]], tools: tuple[str, ...]) -> None:
     body = sse(*chunks, chunk({}, "tool_calls"), LAST, "[DONE]")
     assert read(CHAT, {**ASKED, "stream": True}, body).tool_calls == tools
+
+
+def test_a_text_and_a_tool_call_as_two_choices_of_one_index_are_both_read() -> None:
+    call = {"id": "a", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    body = completion(
+        USAGE,
+        {"index": 0, "message": {"content": "I'll look."}, "finish_reason": "tool_calls"},
+        {"index": 0, "message": {"content": None, "tool_calls": [call]}, "finish_reason": "tool_calls"},
+    )
+    expected = {"finish_reasons": ("tool_calls", "tool_calls"), "choice_count": "2", "tool_calls": ("f",)}
+    assert facts(read(CHAT, ASKED, body), *expected) == expected
 
 
 BROKEN = {"code": 502, "message": "m"}
