@@ -17,8 +17,8 @@ from spendwatch.calls import Window
 from spendwatch.clickhouse import hourly
 from spendwatch.clickhouse.client import Connection
 
-_MAX_DAYS = 31
-"""Days in one INSERT: bounds its memory when a whole history is summed."""
+_MAX_DAYS = 7
+"""Days in one INSERT: bounds its time and memory when a whole history is summed."""
 
 NEWEST = "(day, generation) GLOBAL IN (SELECT day, max(generation) FROM llm_calls_daily_generations GROUP BY day)"
 

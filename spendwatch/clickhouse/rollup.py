@@ -11,7 +11,7 @@ Never here: adding to sums (a resend would count twice).
 import secrets
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import reduce
@@ -26,7 +26,8 @@ from spendwatch.clickhouse.rows import Identity, find, hours_parameter, identity
 from spendwatch.clickhouse.stored import StoredCall
 
 _MAX_HOURS = 200
-"""Hours in one INSERT: bounds its memory when a whole history is rebuilt."""
+_MAX_CALLS = 4_000_000
+"""Hours and calls in one INSERT: bounds its time and memory when a whole history is rebuilt."""
 _MAX_TWINS = 5_000
 _MAX_TRACES = 1_000
 _TWINS_WITHIN = timedelta(days=1)
@@ -66,8 +67,8 @@ def roll(ch: Connection) -> RollResult:
     if due:
         for provisional in (False, True):
             hours = sorted(hour for hour, flag in due.items() if flag is provisional)
-            for start in range(0, len(hours), _MAX_HOURS):
-                _rebuild(ch, hours[start : start + _MAX_HOURS], generation, provisional)
+            for some in _portions(ch, hours):
+                _rebuild(ch, some, generation, provisional)
         _commit(ch, due, generation, now_us // 1000)
     days = daily.roll(ch, now, generation)
     return RollResult(hours=len(due), days=days, joined=joined, duration_s=time.monotonic() - began)
@@ -101,6 +102,29 @@ def _due(ch: Connection, mark: hourly.Watermark, now: datetime) -> dict[datetime
             continue  # Nothing new since; its readers still go to the calls, and its last rebuild is to come.
         due[datetime.fromtimestamp(hour, UTC)] = settling
     return due
+
+
+def _portions(ch: Connection, hours: Sequence[datetime]) -> Iterator[list[datetime]]:
+    """The hours, so many at a time as one INSERT may sum."""
+    calls: dict[int, int] = {}
+    if len(hours) > 1:
+        calls |= ch.query(
+            "calls_of_hours",
+            "SELECT toUnixTimestamp(toStartOfHour(started_at)) AS hour, count() FROM llm_calls "
+            "WHERE toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} GROUP BY hour",
+            {"hours": hours_parameter(hours)},
+        )
+    some: list[datetime] = []
+    held = 0
+    for hour in hours:
+        these = calls.get(int(hour.timestamp()), 0)
+        if some and (held + these > _MAX_CALLS or len(some) == _MAX_HOURS):
+            yield some
+            some, held = [], 0
+        some.append(hour)
+        held += these
+    if some:
+        yield some
 
 
 def _rebuild(ch: Connection, hours: Sequence[datetime], generation: int, provisional: bool) -> None:
@@ -209,6 +233,10 @@ def _join_repeats(ch: Connection, mark: hourly.Watermark) -> int:
 
 def _apart(ch: Connection, within: str, parameters: Mapping[str, Any]) -> list[int]:
     """Calls of ours and spans of observers that stand in traces of their own, as far as they may be the same."""
+    apart = {"apart": sorted(same.APART)}
+    any_there = f"SELECT 1 FROM llm_calls WHERE {within} AND source IN {{apart:Array(String)}} LIMIT 1"
+    if not ch.query("any_apart", any_there, {**parameters, **apart}):
+        return []
     root = "parent_span_id = toFixedString('', 8)"
     columns = "call_id, started_at, duration_us, output_tokens, stored_at"
     found = ch.query(
@@ -219,7 +247,7 @@ def _apart(ch: Connection, within: str, parameters: Mapping[str, Any]) -> list[i
         "WHERE call.started_at >= span.started_at - INTERVAL 10 MILLISECOND "
         "AND call.started_at <= span.started_at + toIntervalMicrosecond(span.duration_us) "
         "AND greatest(span.stored_at, call.stored_at) >= fromUnixTimestamp64Milli({since:Int64}, 'UTC')",
-        {**parameters, "apart": sorted(same.APART)},
+        {**parameters, **apart},
     )
     return list({call for pair in found for call in pair})
 

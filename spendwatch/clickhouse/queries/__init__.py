@@ -4,9 +4,10 @@ Every function takes the Connection first and raises StoreError when ClickHouse 
 go by a call's start. Never here: decisions about the answers.
 """
 
-from spendwatch.clickhouse.queries.calls import call, calls_page, calls_received, cell_calls, distinct, unsettled
+from spendwatch.clickhouse.queries.calls import call, calls_received, cell_calls, distinct, unsettled
 from spendwatch.clickhouse.queries.cells import usage_cells
 from spendwatch.clickhouse.queries.freshness import last_received
+from spendwatch.clickhouse.queries.pages import calls_page
 from spendwatch.clickhouse.queries.spend import spend, spend_by, spend_series
 from spendwatch.clickhouse.queries.types import CallsPage, SeriesPoint, Spend, SpendRow, Step, UsageCell
 from spendwatch.clickhouse.stored import StoredCall

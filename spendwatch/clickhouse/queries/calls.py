@@ -1,55 +1,22 @@
-"""Single calls: a page of them, one of them, those that just arrived, those still to be settled."""
+"""Single calls: one of them, those of a statement's cell, those that just arrived, those still to be settled.
+
+FINAL reads every column of every row that it may have to merge. So the calls are found by their narrow columns first,
+and only theirs are read whole: PREWHERE comes before FINAL, which is right for columns of the sort key.
+"""
 
 # ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters
 
-import re
 from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
-from spendwatch.calls import CostBasis, Scope, Window
+from spendwatch.calls import CallStatus, CostBasis, Window
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.columns import micros
-from spendwatch.clickhouse.queries.filters import check_dimensions, in_scope, started_within
-from spendwatch.clickhouse.queries.types import CallsPage
-from spendwatch.clickhouse.rows import find, hours_parameter
+from spendwatch.clickhouse.columns import from_micros, micros
+from spendwatch.clickhouse.lookup import MAX_IDS, find, hours_parameter, whole
+from spendwatch.clickhouse.queries.filters import check_dimensions, started_within
 from spendwatch.clickhouse.stored import SELECT, StoredCall, read
 
-_SEARCHED_EXACTLY = ("response_id", "session_id", "user_id", "key_hash")
-_SEARCHED_AS_BYTES = {32: ("trace_id",), 16: ("span_id", "parent_span_id")}
-_SEARCHED_WITHIN = ("request_model", "response_model", "agent", "team", "feature", "service_name", "error_type")
 MODEL = "if(response_model != '', response_model, request_model)"
 """The model of a call on a statement: the one the reply named, else the one asked for."""
-
-
-def calls_page(
-    ch: Connection, scope: Scope, window: Window, *, page: int, page_size: int, search: str | None = None
-) -> CallsPage:
-    """One page (the first is 1) of the calls of a scope and window, newest first.
-
-    search: text that is an id of the call (reply, trace, span, session, user, key, call), or part of its model, agent,
-    team, feature, service or error. Raises StoreError, ValueError.
-    """
-    if page < 1 or page_size < 1:
-        raise ValueError(f"expected a page and a page size from 1, found page {page} of size {page_size}")
-    within, parameters = started_within(window)
-    filters, values = in_scope(scope)
-    parameters |= values
-    where = f"{within} AND {filters}"
-    if search:
-        exact = [f"{name} = {{search:String}}" for name in _SEARCHED_EXACTLY]
-        if re.fullmatch("[0-9a-fA-F]+", search):
-            exact += [f"{name} = unhex({{search:String}})" for name in _SEARCHED_AS_BYTES.get(len(search), ())]
-        part = [f"positionCaseInsensitiveUTF8({name}, {{search:String}}) > 0" for name in _SEARCHED_WITHIN]
-        where += f" AND ({' OR '.join([*exact, *part, 'toString(call_id) = {search:String}'])})"
-        parameters["search"] = search
-    total = ch.query("calls_total", f"SELECT count() FROM llm_calls FINAL WHERE {where}", parameters)[0][0]
-    rows = ch.query(
-        "calls_page",
-        f"SELECT {SELECT} FROM llm_calls FINAL WHERE {where} "
-        "ORDER BY started_at DESC, call_id LIMIT {limit:UInt32} OFFSET {offset:UInt64}",
-        {**parameters, "limit": page_size, "offset": (page - 1) * page_size},
-    )
-    return CallsPage([read(row) for row in rows], total)
 
 
 def call(ch: Connection, call_id: int) -> StoredCall | None:
@@ -83,15 +50,21 @@ def cell_calls(
 ) -> list[StoredCall]:
     """The calls of one cell of usage_cells, dearest first. Raises StoreError."""
     within, parameters = started_within(day_window(day))
-    return _calls(
-        ch,
-        "cell_calls",
-        f"{within} AND provider_name = {{provider:String}} AND {MODEL} = {{model:String}} "
-        "AND serving_provider = {endpoint:String} AND key_hash = {key:String}",
-        {**parameters, "provider": provider_name, "model": model, "endpoint": endpoint, "key": key_hash},
-        order="effective_cost DESC, started_at, call_id",
-        limit=limit,
+    where = (
+        f"provider_name = {{provider:String}} AND {MODEL} = {{model:String}} "
+        "AND serving_provider = {endpoint:String} AND key_hash = {key:String}"
     )
+    order = "ORDER BY effective_cost DESC, started_at, call_id LIMIT {limit:UInt32}"
+    rows = ch.query(
+        "cell_calls",
+        f"SELECT {SELECT} FROM llm_calls FINAL PREWHERE {within} AND call_id GLOBAL IN "
+        f"(SELECT call_id FROM llm_calls FINAL PREWHERE {within} WHERE {where} {order}) WHERE {where} {order}",
+        {
+            **parameters, "provider": provider_name, "model": model, "endpoint": endpoint, "key": key_hash,
+            "limit": limit,
+        },
+    )  # fmt: skip
+    return [read(row) for row in rows]
 
 
 def calls_received(ch: Connection, since: datetime, until: datetime, *, limit: int) -> list[StoredCall]:
@@ -112,14 +85,19 @@ def calls_received(ch: Connection, since: datetime, until: datetime, *, limit: i
     )
     if not hours:
         return []
-    return _calls(
-        ch,
+    among = "toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))}"
+    rows = ch.query(
         "calls_received",
-        f"toStartOfHour(started_at) IN {{hours:Array(DateTime('UTC'))}} AND {received}",
-        {**times, "hours": hours_parameter(datetime.fromtimestamp(hour, UTC) for (hour,) in hours)},
-        order="started_at, call_id",
-        limit=limit,
+        f"SELECT {SELECT} FROM llm_calls FINAL PREWHERE {among} AND call_id GLOBAL IN "
+        f"(SELECT call_id FROM llm_calls WHERE {among} AND {received}) WHERE {received} "
+        "ORDER BY started_at, call_id LIMIT {limit:UInt32}",
+        {
+            **times,
+            "hours": hours_parameter(datetime.fromtimestamp(hour, UTC) for (hour,) in hours),
+            "limit": limit,
+        },
     )
+    return [read(row) for row in rows]
 
 
 def unsettled(ch: Connection, provider_name: str, window: Window, *, limit: int) -> list[StoredCall]:
@@ -127,15 +105,38 @@ def unsettled(ch: Connection, provider_name: str, window: Window, *, limit: int)
 
     They can be asked for by id; once settled they are gone from here. Raises StoreError.
     """
-    within, parameters = started_within(window)
-    return _calls(
-        ch,
-        "unsettled",
-        f"{within} AND provider_name = {{provider:String}} AND response_id != '' AND cost_basis != {{settled:String}} "
-        "AND (isNull(effective_cost) OR status = 'aborted')",
-        {**parameters, "provider": provider_name, "settled": CostBasis.SETTLED.value},
-        order="started_at, call_id",
-        limit=limit,
+    out: list[StoredCall] = []
+    at_once = min(MAX_IDS, 2 * limit + 100)
+    after: tuple[int, int] = (micros(window.start), 0)
+    while len(out) < limit:
+        within, parameters = started_within(Window(from_micros(after[0]), window.end))
+        # Without FINAL, so also calls that have been settled since: these are told by their rows of now.
+        hits = ch.query(
+            "unsettled",
+            "SELECT DISTINCT call_id, toUnixTimestamp(toStartOfHour(started_at)), toUnixTimestamp64Micro(started_at) "
+            f"FROM llm_calls WHERE {within} AND (isNull(effective_cost) OR status = 'aborted') "
+            "AND provider_name = {provider:String} AND notEmpty(response_id) AND cost_basis != {settled:String} "
+            "AND (toUnixTimestamp64Micro(started_at), call_id) > ({after_time:Int64}, {after_call:UInt64}) "
+            "ORDER BY started_at, call_id LIMIT {limit:UInt32}",
+            {
+                **parameters, "provider": provider_name, "settled": CostBasis.SETTLED.value, "limit": at_once,
+                "after_time": after[0], "after_call": after[1],
+            },
+        )  # fmt: skip
+        found = whole(ch, [(call, hour) for call, hour, _ in hits])
+        out += [stored for stored in found if _is_unsettled(stored, provider_name)]
+        if len(hits) < at_once:
+            break
+        after = hits[-1][2], hits[-1][0]
+    return out[:limit]
+
+
+def _is_unsettled(stored: StoredCall, provider_name: str) -> bool:
+    return (
+        stored.call.provider_name == provider_name
+        and stored.call.response_id is not None
+        and stored.cost_basis is not CostBasis.SETTLED
+        and (stored.effective_cost is None or stored.call.status is CallStatus.ABORTED)
     )
 
 
@@ -143,14 +144,3 @@ def day_window(day: date) -> Window:
     """A UTC day."""
     start = datetime(day.year, day.month, day.day, tzinfo=UTC)
     return Window(start, start + timedelta(days=1))
-
-
-def _calls(
-    ch: Connection, name: str, where: str, parameters: dict[str, Any], *, order: str, limit: int
-) -> list[StoredCall]:
-    rows = ch.query(
-        name,
-        f"SELECT {SELECT} FROM llm_calls FINAL WHERE {where} ORDER BY {order} LIMIT {{limit:UInt32}}",
-        {**parameters, "limit": limit},
-    )
-    return [read(row) for row in rows]
