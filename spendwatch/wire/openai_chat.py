@@ -247,10 +247,12 @@ def _encoded(arguments: Any) -> str | bytes | None:
     return encoded(arguments)
 
 
-_NAMED_IN_PATH = re.compile(r"/(?:deployments|engines|serving-endpoints(?=/[^/]+/invocations))/([^/?]+)")
+_NAMED_IN_PATH = re.compile(
+    r"/(?:deployments|engines|azure-openai/[^/]+|serving-endpoints(?=/[^/]+/invocations))/([^/?]+)"
+)
 
 
 def deployment(path: str) -> str | None:
-    """What a path names, for a request whose body names no model: Azure's deployment, Databricks' served model."""
+    """What a path names, for a request whose body names no model: a deployment, an engine, a served model."""
     found = _NAMED_IN_PATH.search(path)
     return unquote(found[1]) if found else None
