@@ -12,23 +12,26 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from struct import pack
-from typing import cast
+from typing import Any, TypeAlias, cast
 from zlib import crc32
 
 import msgspec
 
+from spendwatch import likeness
 from spendwatch.calls import Fingerprint, ToolFingerprint
 from spendwatch.draft import loose
-from spendwatch.likeness import NORMALISED_CHARACTERS, SIMHASH_BYTES, looks_like_error, mask, simhash
+from spendwatch.likeness import NORMALISED_BYTES, SIMHASH_BYTES, looks_like_error, mask
 
-HEAD = 8 * 1024
+HEAD = 4 * 1024
 SAMPLED = 64 * 1024
 _MAX_PENDING = 4096
 _MAX_ARGUMENTS = 24 * 1024
 _MAX_TOOLS = 128
+_REMEMBERED = 256
 
-_NOTHING_SAID = Fingerprint()
-_LooseFingerprint = loose(Fingerprint)
+PromptPrint: TypeAlias = Any
+"""A Fingerprint in the making, of which the request's half is there. combine() finishes it, once."""
+_LoosePrint = loose(Fingerprint)
 
 Text = str | bytes | memoryview
 """Text as such, or its UTF-8 bytes."""
@@ -51,23 +54,8 @@ class Message:
     raw: memoryview | None = None
 
 
-@dataclass(slots=True)
-class PromptPrint:
-    """The request's half of a Fingerprint."""
-
-    system: str | None
-    prefix: str | None
-    last: str | None
-    last_role: str | None
-    last_simhash: str | None
-    last_length: int | None
-    last_is_error: bool | None
-    last_normalised: str | None
-    messages: int | None
-
-
 class Fingerprinter:
-    """Makes fingerprints under one key. Instances are immutable and may be shared between threads.
+    """Makes fingerprints under one key. May be shared between threads.
 
     key: secret of the installation, any length but empty (ValueError).
     """
@@ -78,10 +66,9 @@ class Fingerprinter:
         long = blake2b(key, digest_size=64, person=b"spendwatch-print").digest()
         self._keyed = blake2b(key=long[:32], digest_size=8)
         self._seed = int.from_bytes(long[32:36], "little")
-        # Six odd 29-bit multipliers: a product of one with a CRC-32, three of them added, stays inside 63 bits.
-        self._factors = tuple(
-            int.from_bytes(long[36 + 4 * i : 40 + 4 * i], "little") >> 3 | 1 << 28 | 1 for i in range(6)
-        )
+        blocks = [blake2b(bytes((at,)), key=long[32:]).digest() for at in range(likeness.BINS * 4 // 64)]
+        self._bins = likeness.bins(b"".join(blocks))
+        self._systems: dict[tuple[int, int], str] = {}
 
     def exact(self, text: Text) -> str:
         """The print of one text: 16 hex digits."""
@@ -95,16 +82,17 @@ class Fingerprinter:
         return state.hexdigest()
 
     def simhash(self, text: Text) -> str:
-        """The near-duplicate print: 64 bits over word trigrams of the beginning, as 16 hex digits.
+        """The near-duplicate print: 64 bits over pieces of the beginning, as 16 hex digits.
 
         Texts that differ in few words differ in few bits. No words: all zeros.
         """
-        data = text[:SIMHASH_BYTES].encode("utf-8", "surrogatepass") if isinstance(text, str) else text
-        return f"{simhash(bytes(data[:SIMHASH_BYTES]), self._seed, self._factors):016x}"
+        data = text[:SIMHASH_BYTES].encode("utf-8", "surrogatepass") if isinstance(text, str) else text[:SIMHASH_BYTES]
+        return f"{likeness.simhash(bytes(data), self._seed, self._bins):016x}"
 
-    def normalised(self, text: str) -> str:
+    def normalised(self, text: Text) -> str:
         """The print of a text with numbers, clock times, durations, ids and temporary names masked."""
-        return self.exact(mask(text))
+        data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else bytes(text)
+        return self.exact(mask(data))
 
     def prompt(
         self,
@@ -115,28 +103,41 @@ class Fingerprinter:
         messages: int | None = None,
     ) -> PromptPrint:
         """The prints of a request. last: its last messages, at most two, in order. prefix: all before the last, raw."""
+        made = _LoosePrint()
+        made.messages = messages
         if not last:
-            return PromptPrint(None, None, None, None, None, None, None, None, messages)
+            return made
         tail = last[-1]
         if tail.raw is not None:
-            text = bytes(tail.raw[:HEAD]).decode("utf-8", "replace")
             length = len(tail.raw)
-            ends = text[:NORMALISED_CHARACTERS]
+            data = bytes(tail.raw[:HEAD])
+            text = data.decode("utf-8", "replace")
+            ends = data[:NORMALISED_BYTES]
         else:
-            text = "\n".join(tail.texts)
+            text = tail.texts[0] if len(tail.texts) == 1 else "\n".join(tail.texts)
             length = len(text)
-            ends = text
-        return PromptPrint(
-            system=self.exact("\n".join(system)) if system else None,
-            prefix=self._prefix(prefix),
-            last=self._last(last),
-            last_role=tail.role,
-            last_simhash=self.simhash(text),
-            last_length=length,
-            last_is_error=tail.is_error if tail.is_error is not None else looks_like_error(ends),
-            last_normalised=self.normalised(ends),
-            messages=messages,
-        )
+            ends = data = text.encode("utf-8", "surrogatepass")
+        if system:
+            made.system = self._system(system)
+        made.prefix = self._prefix(prefix)
+        made.last = self._last(last)
+        made.last_role = tail.role
+        made.last_simhash = self.simhash(data)
+        made.last_length = length
+        made.last_is_error = tail.is_error if tail.is_error is not None else looks_like_error(text)
+        made.last_normalised = self.exact(mask(ends))
+        return made
+
+    def _system(self, texts: Sequence[str]) -> str:
+        """The print of a system prompt: long, and the same for many calls. It isn't kept, only its hash and print."""
+        text = texts[0] if len(texts) == 1 else "\n".join(texts)
+        key = (hash(text), len(text))
+        found = self._systems.get(key)
+        if found is None:
+            if len(self._systems) >= _REMEMBERED:
+                self._systems.clear()
+            found = self._systems[key] = self.exact(text)
+        return found
 
     def _prefix(self, parts: Iterable[Text]) -> str | None:
         state = self._keyed.copy()
@@ -149,16 +150,25 @@ class Fingerprinter:
 
     def _last(self, messages: Sequence[Message]) -> str:
         state = self._keyed.copy()
+        said: list[str] = []
         for message in messages:
-            if message.raw is not None:
-                state.update(_sampled(message.raw))
+            # Some formats keep the system prompt apart, others send it as the message before the first one.
+            if message.role == "system" and message is not messages[-1]:
                 continue
-            said = [f"\x1e{message.role}"]
-            said += (f"\x1ft{text}" for text in message.texts)
-            said += (f"\x1fm{media}" for media in message.media)
+            if message.raw is not None:
+                said.append("\x1e")
+                state.update("".join(said).encode("utf-8", "surrogatepass"))
+                state.update(_sampled(message.raw))
+                said = []
+                continue
+            said += ("\x1e", message.role)
+            for text in message.texts:
+                said += ("\x1ft", text)
+            for media in message.media:
+                said += ("\x1fm", media)
             for name, arguments in message.calls:
-                said.append(f"\x1fc{name}\x1f{canonical(arguments).decode('utf-8', 'replace')}")
-            state.update("".join(said).encode("utf-8", "surrogatepass"))
+                said += ("\x1fc", name, "\x1f", canonical(arguments).decode("utf-8", "replace"))
+        state.update("".join(said).encode("utf-8", "surrogatepass"))
         return state.hexdigest()
 
     def reply(self) -> "ReplyPrint":
@@ -168,28 +178,18 @@ class Fingerprinter:
     def combine(
         self, prompt: PromptPrint | None, reply: "ReplyPrint | None", *, tool_names: bool
     ) -> Fingerprint | None:
-        """The Fingerprint of a call from its two halves; None when neither has anything."""
-        said = reply.result(tool_names=tool_names) if reply is not None else None
+        """The Fingerprint of a call from its two halves; None when neither has anything. prompt: of prompt(), or None.
+
+        Once for each prompt: it becomes the Fingerprint.
+        """
         if prompt is None:
-            return said
-        response = said or _NOTHING_SAID
-        made = _LooseFingerprint(
-            system=prompt.system,
-            prefix=prompt.prefix,
-            last=prompt.last,
-            last_role=prompt.last_role,
-            last_simhash=prompt.last_simhash,
-            last_length=prompt.last_length,
-            last_is_error=prompt.last_is_error,
-            last_normalised=prompt.last_normalised,
-            messages=prompt.messages,
-            tools=response.tools,
-            response=response.response,
-            response_simhash=response.response_simhash,
-            response_length=response.response_length,
-        )
-        made.__class__ = Fingerprint
-        return cast(Fingerprint, made)
+            prompt = _LoosePrint()
+            if reply is None or not reply.into(prompt, tool_names=tool_names):
+                return None
+        elif reply is not None:
+            reply.into(prompt, tool_names=tool_names)
+        prompt.__class__ = Fingerprint
+        return cast(Fingerprint, prompt)
 
 
 class ReplyPrint:
@@ -216,17 +216,23 @@ class ReplyPrint:
             self._flush()
 
     def _flush(self) -> None:
-        text = "".join(self._pending)
+        pending = self._pending
+        text = pending[0] if len(pending) == 1 else "".join(pending)
         self._pending = []
         self._pending_length = 0
         self._length += len(text)
         self._add(text.encode("utf-8", "surrogatepass"))
 
     def _add(self, data: bytes) -> None:
-        self._crc = crc32(data, self._crc)
-        if self._size < HEAD:
-            self._head += data[: HEAD - self._size]
-        self._size += len(data)
+        size = self._size + len(data)
+        if size <= HEAD:
+            self._head += data
+        else:
+            # The CRC is only wanted of a text that is longer than its head.
+            crc = self._crc if self._size > HEAD else crc32(self._head)
+            self._crc = crc32(data, crc)
+            self._head += data[: max(HEAD - self._size, 0)]
+        self._size = size
 
     def call(self, key: object, name: str | None, arguments: str | bytes | None) -> None:
         """A tool call, or the next piece of its arguments. key: what tells it from other calls of the reply."""
@@ -247,42 +253,37 @@ class ReplyPrint:
             else:
                 call.whole = False
 
-    def result(self, *, tool_names: bool) -> Fingerprint | None:
-        """The prints; None when the reply said nothing and asked for nothing."""
-        self._flush()
-        tools = []
-        for call in self._calls.values():
-            arguments = b"".join(call.arguments)
-            if call.whole:
-                arguments = canonical(arguments)
-                exact = self._by.exact(arguments)
-            else:
-                exact = self._by.exact(arguments[:HEAD] + pack("<QI", call.size, call.crc))
-            tools.append(
-                ToolFingerprint(
-                    name=call.name if tool_names else "",
-                    arguments=exact,
-                    arguments_simhash=self._by.simhash(arguments),
-                )
-            )
-            said = b"\x1e" + call.name.encode("utf-8", "surrogatepass") + b"\x1f" + arguments
-            self._length += len(said) - 2
-            self._add(said)
+    def into(self, prints: PromptPrint, *, tool_names: bool) -> bool:
+        """Put the prints into a Fingerprint in the making; False when the reply said nothing and asked for nothing."""
+        if self._pending:
+            self._flush()
+        if self._calls:
+            prints.tools = tuple([self._tool(call, tool_names) for call in self._calls.values()])
         if not self._size:
-            return None
+            return False
         # The same as exact() of the whole text would give.
         state = self._by._keyed.copy()
         state.update(self._head)
         if self._size > HEAD:
             state.update(pack("<QI", self._size, self._crc))
-        made = _LooseFingerprint(
-            tools=tuple(tools),
-            response=state.hexdigest(),
-            response_simhash=self._by.simhash(self._head),
-            response_length=self._length,
+        prints.response = state.hexdigest()
+        prints.response_simhash = self._by.simhash(self._head)
+        prints.response_length = self._length
+        return True
+
+    def _tool(self, call: "_Call", tool_names: bool) -> ToolFingerprint:
+        arguments = b"".join(call.arguments)
+        if call.whole:
+            arguments = canonical(arguments)
+            exact = self._by.exact(arguments)
+        else:
+            exact = self._by.exact(arguments[:HEAD] + pack("<QI", call.size, call.crc))
+        said = b"\x1e" + call.name.encode("utf-8", "surrogatepass") + b"\x1f" + arguments
+        self._length += len(said) - 2
+        self._add(said)
+        return ToolFingerprint(
+            name=call.name if tool_names else "", arguments=exact, arguments_simhash=self._by.simhash(arguments)
         )
-        made.__class__ = Fingerprint
-        return cast(Fingerprint, made)
 
 
 class _Call:

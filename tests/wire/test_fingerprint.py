@@ -130,8 +130,24 @@ def test_gemini_has_the_same_prints_for_the_same_words() -> None:
     path = "/v1beta/models/gemini-2.5-flash:generateContent"
     found = prints(path, "generativelanguage.googleapis.com", sent, said)
     same = openai(OPENAI_TURNS[:2], OPENAI_CALL)
-    for name in ("system", "last_role", "last_simhash", "last_normalised", "tools", "response", "response_length"):
+    for name in (
+        "system",
+        "last",
+        "last_role",
+        "last_simhash",
+        "last_normalised",
+        "tools",
+        "response",
+        "response_length",
+    ):
         assert getattr(found, name) == getattr(same, name), name
+
+
+def test_a_system_prompt_before_the_first_message_is_not_part_of_the_last_ones() -> None:
+    alone = openai([{"role": "user", "content": "Find the prices."}])
+    assert openai(OPENAI_TURNS[:2]).last == alone.last
+    assert openai(OPENAI_TURNS[:2]).prefix != alone.prefix
+    assert openai(OPENAI_TURNS[:1]).last != openai([{"role": "system", "content": "You search the net."}]).last
 
 
 def test_a_streamed_reply_has_the_prints_of_the_whole_one() -> None:
@@ -245,7 +261,7 @@ def test_what_changes_without_meaning_anything_is_masked(one: str, two: str) -> 
 
 
 def test_words_are_not_masked() -> None:
-    assert mask("The file was not found") == "the file was not found"
+    assert mask(b"The file was not found") == b"the file was not found"
     assert KEYED.normalised("found nothing") != KEYED.normalised("found something")
 
 

@@ -13,8 +13,6 @@ KEYED = Fingerprinter(b"k" * 32)
 JSON = {"content-type": "application/json"}
 BEDROCK = "bedrock-runtime.us-east-1.amazonaws.com"
 PROMPT_PARTS = ("last", "last_role", "last_simhash", "last_length", "last_is_error", "last_normalised")
-# Of a first message `last` is not among them: some formats count the system prompt as the message before it.
-FIRST_PARTS = PROMPT_PARTS[1:]
 REPLY_PARTS = ("response", "response_simhash", "response_length")
 
 
@@ -80,7 +78,7 @@ def test_claude_behind_invoke_has_the_prints_of_claude_itself() -> None:
     one = prints(BEDROCK, "/model/m/invoke", sent, said)
     assert one == prints("api.anthropic.com", "/v1/messages", {**sent, "model": "m"}, said)
     other = openai([SYSTEM, ASKED])
-    for name in (*FIRST_PARTS, *REPLY_PARTS, "system"):
+    for name in (*PROMPT_PARTS, *REPLY_PARTS, "system"):
         assert getattr(one, name) == getattr(other, name), name
 
 
@@ -109,7 +107,7 @@ def test_claude_behind_invoke_has_the_prints_of_claude_itself() -> None:
 def test_the_same_words_have_the_same_prints(host: str, path: str, sent: dict[str, Any], said: Any) -> None:
     one = prints(host, path, {"model": "m", **sent}, said)
     other = openai([SYSTEM, ASKED])
-    for name in (*FIRST_PARTS, *REPLY_PARTS, "system"):
+    for name in (*PROMPT_PARTS, *REPLY_PARTS, "system"):
         assert getattr(one, name) == getattr(other, name), name
 
 
