@@ -58,7 +58,8 @@ class ChatReader(Reader):
                 self.note = f"reply is no JSON object ({len(data)} bytes)"
             return
         self._take(completion, whole=True)
-        self._outside(completion, data)
+        if completion.choices is None:
+            self._outside(completion, data)
 
     def events(self, events: list[tuple[bytes, bytes]]) -> None:
         if self.response_id is None and events:
@@ -85,7 +86,7 @@ class ChatReader(Reader):
         return True
 
     def event(self, name: bytes, data: bytes) -> None:
-        if data[:6] == b"[DONE]":
+        if data == b"[DONE]":
             self.ended = True
             return
         completion = _SHAPE.read(data)
@@ -93,9 +94,12 @@ class ChatReader(Reader):
             if self.response_id is not None and self._is_more_text(completion):
                 return
             self._take(completion, whole=False)
-            self._outside(completion, data)
+            if completion.choices is None:
+                self._outside(completion, data)
             if name == b"error" and self.error is None:
                 self.read_error({"error": loads(data)})
+        elif data.startswith(b"[DONE]"):
+            self.ended = True
         elif b"}\n{" in data or b"}\n[" in data:
             # A server that leaves out the blank lines between its events.
             for line in data.split(b"\n"):
@@ -136,8 +140,9 @@ class ChatReader(Reader):
             return False
         if self.said is not None:
             self.said.text(delta.content)
-        self._choices = self._choices or 1
-        self._told.add(0)
+        if not self._choices:
+            self._choices = 1
+            self._told.add(0)
         return True
 
     def _take(self, completion: Completion, *, whole: bool) -> None:
@@ -175,7 +180,7 @@ class ChatReader(Reader):
 
     def _outside(self, completion: Completion, data: bytes) -> None:
         """Take an error that stands in the place of a completion, as vLLM and Mistral word it: {"object": "error"}."""
-        if completion.choices is None and completion.usage is None and not completion.error:
+        if completion.usage is None and not completion.error:
             self.read_error(loads(data))
 
     def _choice(self, choice: Choice, *, whole: bool) -> None:
@@ -196,7 +201,8 @@ class ChatReader(Reader):
             # Where a stream ends with the whole message (MiniMax), all of it has been said before.
             said = choice.message
         if said is not None:
-            self._told.add(index)
+            if not whole:
+                self._told.add(index)
             self._said(index, said, whole=whole)
         if choice.text and index == 0 and self.said is not None:
             self.said.text(choice.text)

@@ -116,6 +116,11 @@ class Pieces:
 
     def of(self, choice: int, place: int, call: ToolCall, name: str | None) -> tuple[int, bool]:
         """The key of the call that this is a piece of, and whether its name is new. place: the piece's in its list."""
+        if name is None and call.id is None and call.index is not None:
+            # The common piece: more arguments.
+            begun = self._begun.get((choice, call.index))
+            if begun is not None:
+                return begun.key, False
         call_id = call.id if isinstance(call.id, str) and call.id else None
         at: tuple[int, int | str] = (choice, call.index if call.index is not None else ~place)
         begun = self._begun.get((choice, call_id)) if call_id else None
