@@ -17,10 +17,12 @@ from weakref import WeakKeyDictionary
 from spendwatch.hooks import seen
 from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange
 from spendwatch.hooks.guard import shielded
+from spendwatch.hooks.usage import Without
 from spendwatch.recorder import Recorder
 from spendwatch.wire import Request, may_be_call
 
 _SHORT = 256
+_NO_LIMIT = 2**40
 
 
 class Hook:
@@ -31,6 +33,9 @@ class Hook:
         self._response = module.client_reqrep.ClientResponse
         self._recorder = recorder
         self._body = body(module.StreamReader)
+        self._hiding = hiding(module.StreamReader)
+        self._asked: WeakKeyDictionary[Any, bytes] = WeakKeyDictionary()
+        """Requests that ask for more than the app did -> the body that the app gave them."""
         self._sent: WeakKeyDictionary[Any, Sent] = WeakKeyDictionary()
         self._originals: list[tuple[Any, str, Any, Any]] = []
 
@@ -59,6 +64,8 @@ class Hook:
             exchange = self._open(recorder, req) if recorder is not None else None
             if exchange is None:
                 return await original(connector, req, *args, **options)
+            if exchange.question is not None and not self._ask(exchange.question, req):
+                exchange.question = None
             try:
                 connection = await original(connector, req, *args, **options)
             except BaseException as exc:
@@ -99,10 +106,22 @@ class Hook:
             port=url.explicit_port,
             path=url.raw_path_qs,
             headers=seen.headers(req.headers.items()),
-            body=_sent_body(req.body),
+            body=self._asked.get(req) or _sent_body(req.body),
             default_port=url.port or 443,
         )
         return open_exchange(recorder, request, http_span=False)
+
+    @shielded("asking for a stream's usage")
+    def _ask(self, body: bytes, req: Any) -> bool:
+        """Have the request ask for the stream's usage as well; False where this aiohttp has no way to."""
+        given = self._asked.get(req) or _sent_body(req.body)
+        if given is None or not hasattr(req, "_update_body"):
+            return False
+        # One request may be sent again by a middleware: then it asks already, and it was not the app that did.
+        self._asked[req] = given
+        req._update_body(body)
+        req.headers["Accept-Encoding"] = "identity"
+        return True
 
     @shielded("taking hold of a response")
     def _watch(self, exchange: Exchange, response: Any, decodes: bool) -> None:
@@ -118,7 +137,8 @@ class Hook:
         if content.at_eof():
             exchange.end(complete=True)
             return
-        response.content = self._body(content, exchange)
+        hide = exchange.question is not None and "content-encoding" not in response.headers
+        response.content = (self._hiding if hide else self._body)(content, exchange)
 
 
 def _sent_body(payload: Any) -> bytes | None:
@@ -231,6 +251,65 @@ def body(base: Any) -> Any:
             # A property, or what older versions have as the class's default.
             setattr(PassingReader, name, property(attrgetter(f"_spendwatch_inner.{name}")))
     return PassingReader
+
+
+def hiding(base: Any) -> Any:
+    """The class of bodies that lack the event which request_stream_usage asked for.
+
+    A StreamReader in its own right: what is to be read is laid into it, from the original, whenever it is empty.
+    """
+
+    class HidingReader(base):  # type: ignore[misc]
+        """A response's content that is read along and handed on without that event."""
+
+        __slots__ = ("_spendwatch_exchange", "_spendwatch_inner", "_spendwatch_without")
+
+        def __init__(self, inner: Any, exchange: Exchange) -> None:
+            # The original keeps the connection from sending too much; here nothing is ever too much.
+            super().__init__(inner._protocol, _NO_LIMIT, loop=inner._loop)
+            self._spendwatch_inner = inner
+            self._spendwatch_exchange = exchange
+            self._spendwatch_without = Without()
+
+        def __del__(self) -> None:
+            exchange = getattr(self, "_spendwatch_exchange", None)
+            if exchange is not None:
+                exchange.end(complete=False)
+
+        async def _wait(self, func_name: str) -> None:  # noqa: ARG002  # as theirs
+            inner, exchange, without = self._spendwatch_inner, self._spendwatch_exchange, self._spendwatch_without
+            try:
+                data = await inner.readany()
+            except BaseException as exc:
+                exchange.end(complete=False, error=exc)
+                raise
+            if data:
+                exchange.feed(data)
+            passed = without.feed(data)
+            if inner.at_eof():
+                exchange.end(complete=True)
+                passed += without.close()
+            if passed:
+                self.feed_data(passed)
+            if inner.at_eof():
+                self._eof = True  # type: ignore[misc]  # a slot of the base class, which mypy can't see
+
+        def exception(self) -> BaseException | None:
+            found: BaseException | None = super().exception() or self._spendwatch_inner.exception()
+            return found
+
+        def set_exception(self, exc: BaseException, *args: Any) -> None:
+            self._spendwatch_inner.set_exception(exc, *args)
+            super().set_exception(exc, *args)
+            self._spendwatch_exchange.end(complete=False)
+
+        async def wait_eof(self) -> None:
+            await self._spendwatch_inner.wait_eof()
+
+        def on_eof(self, callback: Callable[[], None]) -> None:
+            self._spendwatch_inner.on_eof(callback)
+
+    return HidingReader
 
 
 def _reading(base: Any, name: str) -> Any:

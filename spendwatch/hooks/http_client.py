@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from spendwatch.hooks import replyfile, seen
+from spendwatch.hooks import replyfile, seen, usage
 from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
@@ -48,6 +48,8 @@ class Hook:
             exchange = self._open(recorder, conn, method, url, args, options) if recorder is not None else None
             if exchange is None:
                 return original(conn, method, url, *args, **options)
+            if exchange.question is not None:
+                args, options = self._asking(exchange.question, args, options) or (args, options)
             token = inside.set(True)
             try:
                 result = original(conn, method, url, *args, **options)
@@ -90,6 +92,14 @@ class Hook:
         tunnel = conn._tunnel_host
         host, port = (tunnel, conn._tunnel_port) if tunnel else (conn.host, conn.port)
         return open_exchange(recorder, seen.request(method, url, host, port, headers, body), http_span=False)
+
+    @shielded("asking for a stream's usage")
+    def _asking(
+        self, body: bytes, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        headers = options.get("headers", args[1] if len(args) > 1 else None)
+        asking = {"body": body, "headers": usage.asking_headers(headers, body)}
+        return (), {**options, **asking}
 
     @shielded("taking hold of a response")
     def _watch(self, exchange: Exchange, response: Any) -> None:

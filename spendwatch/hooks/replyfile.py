@@ -9,6 +9,7 @@ body's last byte, an error, close(), or when nobody holds the file any more. Nev
 import http.client
 from typing import Any
 
+from spendwatch.hooks import hidden
 from spendwatch.hooks.exchange import Exchange
 
 
@@ -242,6 +243,8 @@ def watch(response: Any, exchange: Exchange) -> None:
     if getattr(response, "fp", None) is None:
         # A test's double of one (vcrpy's, for one), which plays back what it keeps elsewhere.
         exchange.drop()
+    elif exchange.question is not None and not response.headers.get("content-encoding"):
+        hidden.hide(response, exchange)
     elif response.chunked:
         response.fp = _Chunked(response.fp, exchange)
     elif response.length == 0:

@@ -11,7 +11,7 @@ import http.client
 from collections.abc import Callable
 from typing import Any
 
-from spendwatch.hooks import replyfile, seen
+from spendwatch.hooks import replyfile, seen, usage
 from spendwatch.hooks.exchange import Exchange, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
@@ -45,6 +45,8 @@ class Hook:
             exchange = self._open(recorder, pool, method, url, args, options) if recorder is not None else None
             if exchange is None:
                 return original(pool, conn, method, url, *args, **options)
+            if exchange.question is not None:
+                args, options = self._asking(exchange.question, args, options) or (args, options)
             token = inside.set(True)
             try:
                 response = original(pool, conn, method, url, *args, **options)
@@ -70,6 +72,17 @@ class Hook:
         request = seen.request(method, url, pool.host or "", pool.port, headers, body)
         return open_exchange(recorder, request, http_span=False)
 
+    @shielded("asking for a stream's usage")
+    def _asking(
+        self, body: bytes, args: tuple[Any, ...], options: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of a request that asks for the stream's usage as well; the app's own stay as they are."""
+        headers = usage.asking_headers(options.get("headers", args[1] if len(args) > 1 else None), body)
+        options = {**options, **({"chunked": False} if "chunked" in options else {})}
+        if args:
+            return (body, headers, *args[2:]), {name: value for name, value in options.items() if name != "headers"}
+        return args, {**options, "body": body, "headers": headers}
+
     @shielded("taking hold of a response")
     def _watch(self, exchange: Exchange, response: Any) -> None:
         status = response.status
@@ -83,8 +96,11 @@ class Hook:
             # Read ahead (preload_content, HTTP/2): the whole body is there, decoded if urllib3 could.
             decoded = getattr(response, "_decoder", None) is not None and response.decode_content
             exchange.head(status, seen.headers(response.headers.items()), decoded=decoded)
-            exchange.feed(body if body is not None else response.data)
+            whole = body if body is not None else response.data
+            exchange.feed(whole)
             exchange.end(complete=True)
+            if exchange.question is not None and isinstance(body, bytes) and "content-encoding" not in response.headers:
+                response._body = usage.without(whole)
             return
         exchange.head(status, seen.headers(response.headers.items()))
         replyfile.watch(raw, exchange)

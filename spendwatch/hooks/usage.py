@@ -48,6 +48,24 @@ def asking(module: Any, request: Any, body: bytes) -> Any:
     )
 
 
+_REPLACED = frozenset({"content-length", "transfer-encoding", "accept-encoding"})
+
+
+def asking_headers(headers: Any, body: bytes) -> Any:
+    """A copy of a client's headers for a request that carries `body` and wants its reply uncompressed."""
+    changed = headers.copy() if headers is not None else {}
+    for name in [name for name in changed if _text(name).lower() in _REPLACED]:
+        if name in changed:  # a mapping that knows no case may have taken it away already
+            del changed[name]
+    changed["Content-Length"] = str(len(body))
+    changed["Accept-Encoding"] = "identity"
+    return changed
+
+
+def _text(name: Any) -> str:
+    return name.decode("latin-1") if isinstance(name, bytes) else str(name)
+
+
 class Without:
     """An event stream without the event that holds nothing but usage. Events are passed on whole, as they end."""
 
@@ -72,6 +90,12 @@ class Without:
         """What is left when the stream has ended."""
         rest, self._rest = self._rest, b""
         return rest
+
+
+def without(whole: bytes) -> bytes:
+    """A whole stream without that event."""
+    hiding = Without()
+    return hiding.feed(whole) + hiding.close()
 
 
 def _end_of_event(data: bytes, at: int) -> int | None:

@@ -2,7 +2,9 @@
 
 import gzip
 import json
+import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import httpx
@@ -13,7 +15,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 import spendwatch
 from spendwatch.hooks.usage import Without
-from tests.hooks.clients import HTTPX_KINDS, Client, Kind, each
+from tests.hooks.clients import HTTPX_KINDS, KINDS, Client, Kind, each
 from tests.hooks.conftest import Spans
 from tests.hooks.loopback import Answer, Loopback, Seen
 from tests.hooks.replies import ASK, PATH, SSE, chat_events
@@ -45,6 +47,101 @@ def asking(provider: Loopback) -> Spans:
         return list(exporter.get_finished_spans())
 
     return recorded
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_over_any_client_the_usage_is_recorded_and_kept_from_the_app(
+    kind: Kind, framing: str, provider: Loopback, asking: Spans
+) -> None:
+    provider.answers = lambda seen: replace(answers(seen), framing=framing)
+    sent = {**ASK, "stream": True}
+
+    def body(client: Client) -> Iterator[Any]:
+        for _ in range(2):  # over the same connection, where it is kept
+            response = yield client.open(provider.url + PATH, json=sent)
+            pieces = yield from each(client, client.chunks(response))
+            yield client.close(response)
+            # Where the head named a length, blank lines stand for what is missing: no event.
+            assert b"".join(pieces).rstrip(b"\n") == UNASKED.rstrip(b"\n")
+        response = yield client.post(provider.url + PATH, json=sent)
+        assert response.content.rstrip(b"\n") == UNASKED.rstrip(b"\n")
+
+    kind.run(body)
+    for arrived in provider.seen:
+        assert json.loads(arrived.body) == {**sent, "stream_options": {"include_usage": True}}
+        assert arrived.headers["content-length"] == str(len(arrived.body))
+    spans = asking()
+    assert len(spans) == 3
+    for span in spans:
+        has(dict(span.attributes or {}), **{"spendwatch.status": "ok", "gen_ai.provider.name": "openai", **TOKENS})
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.reads_ahead], ids=str)
+def test_pieces_come_as_early_as_their_events_are_whole(kind: Kind, provider: Loopback, asking: Spans) -> None:
+    go = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        events = chat_events()
+        yield events[0]
+        assert go.wait(20)
+        yield from events[1:]
+
+    provider.answers = lambda seen: Answer(chunks=slowly(), headers=SSE)
+
+    def body(client: Client) -> Iterator[Any]:
+        response = yield client.open(provider.url + PATH, json={**ASK, "stream": True})
+        chunks = client.chunks(response)
+        first = yield client.next(chunks)
+        assert first == chat_events()[0]
+        go.set()
+        rest = yield from each(client, chunks)
+        assert first + b"".join(rest) == UNASKED
+
+    kind.run(body)
+    has(only(asking()), **TOKENS)
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=str)
+def test_a_stream_that_breaks_is_the_same_fault_to_the_app(kind: Kind, provider: Loopback, asking: Spans) -> None:
+    provider.answers = lambda seen: Answer(chunks=chat_events()[:3], headers=SSE, cut=True)
+
+    def body(client: Client) -> Iterator[Any]:
+        if kind.reads_ahead:
+            with pytest.raises(kind.broken[0]):
+                yield client.post(provider.url + PATH, json={**ASK, "stream": True})
+            return
+        response = yield client.open(provider.url + PATH, json={**ASK, "stream": True})
+        with pytest.raises(kind.broken[0]):
+            yield from each(client, client.chunks(response))
+        yield client.close(response)
+
+    kind.run(body)
+    # Read ahead, the fault has reached urllib3 before it reaches us.
+    error_type = "ProtocolError" if kind.reads_ahead else kind.broken[1]
+    has(only(asking()), **{"spendwatch.status": "error", "error.type": error_type})
+
+
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if not kind.reads_ahead], ids=str)
+def test_a_stream_left_half_way_is_aborted(kind: Kind, provider: Loopback, asking: Spans) -> None:
+    go = threading.Event()
+
+    def slowly() -> Iterator[bytes]:
+        yield chat_events()[0]
+        go.wait(20)
+
+    provider.answers = lambda seen: Answer(chunks=slowly(), headers=SSE)
+
+    def body(client: Client) -> Iterator[Any]:
+        response = yield client.open(provider.url + PATH, json={**ASK, "stream": True})
+        yield client.next(client.chunks(response))
+        yield client.close(response)
+
+    try:
+        kind.run(body)
+        has(only(asking()), **{"spendwatch.status": "aborted"})
+    finally:
+        go.set()
 
 
 @pytest.mark.parametrize("kind", HTTPX_KINDS, ids=str)
