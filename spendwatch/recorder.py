@@ -219,9 +219,14 @@ class Recorder:
 
     def _hand_on(self, begun: Begun, call: Any) -> None:
         """Give the call its ids, and it to whoever is to have it. The sink has it before the app's pipeline."""
-        app_span, fresh = begun.app_span, False
-        if app_span is None and self.tracer_provider is not None and begun.context is not None:
-            app_span, fresh = self._spans.whole(self.tracer_provider, begun.context, begun.started_ns, call), True
+        app_span, fresh, here = begun.app_span, False, begun.context
+        if (
+            app_span is None
+            and self.tracer_provider is not None
+            and here is not None
+            and not (begun.parent.is_valid and self._spans.told_by_its_client(here, call))
+        ):
+            app_span, fresh = self._spans.whole(self.tracer_provider, here, begun.started_ns, call), True
             begun.adopt(app_span)
         trace_id, span_id = begun.ids()
         call.trace_id, call.span_id = f"{trace_id:032x}", f"{span_id:016x}"

@@ -22,6 +22,9 @@ from spendwatch.calls import CallStatus, LLMCall
 from spendwatch.exporter import Outcome, Verdict
 from spendwatch.version import __version__
 
+_CLIENTS = frozenset({"com.anthropic.sdk.python"})
+"""Scopes of the SDKs that make a span of each call themselves, around all its attempts."""
+
 _tracers: WeakKeyDictionary[trace.TracerProvider, trace.Tracer] = WeakKeyDictionary()
 
 
@@ -112,6 +115,22 @@ def whole(provider: trace.TracerProvider, context: Context, now_ns: int, call: L
         attributes=semconv.to_attributes(call),
         start_time=now_ns,
     )
+
+
+def told_by_its_client(context: Context, call: LLMCall) -> bool:
+    """Whether the client makes a span of this call by itself, in the app's traces: then the call's facts go on that.
+
+    Two spans with the same tokens would be counted twice by whoever adds them up. A span speaks of one reply: an
+    attempt that failed, and a second reply under it, have a span of their own.
+    """
+    span = trace.get_current_span(context)
+    if not isinstance(span, ReadableSpan) or not span.is_recording() or call.status is CallStatus.ERROR:
+        return False
+    scope = span.instrumentation_scope
+    if scope is None or scope.name not in _CLIENTS or semconv.COST_BASIS in (span.attributes or {}):
+        return False
+    span.set_attributes(semconv.to_attributes(call))
+    return True
 
 
 def _tracer(provider: trace.TracerProvider) -> trace.Tracer:

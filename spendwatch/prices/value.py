@@ -20,6 +20,16 @@ FREE_VERSION = "free"
 FAILED_VERSION = "failed-request"
 
 STANDARD_TIERS = (None, "default", "standard", "auto", "on_demand", "")
+MAKERS = {
+    "openai_chat": "openai",
+    "openai_responses": "openai",
+    "openai_embeddings": "openai",
+    "openai_completions": "openai",
+    "anthropic_messages": "anthropic",
+    "gemini_generate": "gcp.gemini",
+    "gemini_embed": "gcp.gemini",
+}
+"""Wire format -> the provider whose own it is."""
 # What a reply without output tokens may still be: these operations have none to charge for.
 INPUT_ONLY = ("embeddings", "rerank", "moderation")
 
@@ -230,11 +240,19 @@ def model_names(call: LLMCall) -> list[str]:
 
 
 def find_model(book: PriceBook, call: LLMCall, names: list[str], at: datetime) -> Model | None:
-    """The model with rates that one of the names means at that provider."""
-    for name in names:
-        found = book.find(call.provider_name, name, at)
-        if found is not None and found.rates:
-            return found
+    """The model with rates that one of the names means at that provider.
+
+    A host that nobody knows (a proxy of the company's, a gateway) is its own name as a provider: what it calls by the
+    name of a model of the wire format's maker is listed at the maker's price. One that is named in `hosts` never is.
+    """
+    providers = [call.provider_name]
+    if call.provider_name == call.server_address and call.wire_format in MAKERS:
+        providers.append(MAKERS[call.wire_format])
+    for provider in providers:
+        for name in names:
+            found = book.find(provider, name, at)
+            if found is not None and found.rates:
+                return found
     return None
 
 

@@ -296,3 +296,16 @@ def test_a_reported_cost_changes_only_what_the_call_cost(
         listed.price_version,
     )
     assert (charged.effective_cost, charged.cost_basis) == (1, CostBasis.REPORTED)
+
+
+def test_a_host_that_nobody_knows_lists_a_maker_s_model_at_the_maker_s_price(call: Call) -> None:
+    unknown = {"provider": "gateway.example", "server_address": "gateway.example", "wire_format": "openai_chat"}
+    rates = book(Rate(prices=PLAIN))
+    assert value(call("m", input_tokens=1000, output_tokens=200, **unknown), rates).effective_cost == Decimal("0.006")
+    for other in (
+        {**unknown, "provider": "vllm"},  # the app said who it is
+        {**unknown, "wire_format": "anthropic_messages"},
+        {**unknown, "wire_format": "ollama"},
+    ):
+        assert value(call("m", input_tokens=1000, output_tokens=200, **other), rates).effective_cost is None
+    assert value(call("llama", input_tokens=1000, output_tokens=200, **unknown), rates).effective_cost is None
