@@ -237,6 +237,10 @@ def _apart(ch: Connection, within: str, parameters: Mapping[str, Any]) -> list[i
     any_there = f"SELECT 1 FROM llm_calls WHERE {within} AND source IN {{apart:Array(String)}} LIMIT 1"
     if not ch.query("any_apart", any_there, {**parameters, **apart}):
         return []
+    apart = {"apart": sorted(same.APART)}
+    any_there = f"SELECT 1 FROM llm_calls WHERE {within} AND source IN {{apart:Array(String)}} LIMIT 1"
+    if not ch.query("any_apart", any_there, {**parameters, **apart}):
+        return []
     root = "parent_span_id = toFixedString('', 8)"
     columns = "call_id, started_at, duration_us, output_tokens, stored_at"
     found = ch.query(
