@@ -12,9 +12,10 @@ from django.core.exceptions import ValidationError
 from django.db import models
 from django.utils import timezone
 
+from collectors.imports.models import Import
 from collectors.openrouter.models import OpenRouterAccount
 
-__all__ = ["IngestToken", "OpenRouterAccount", "Project"]
+__all__ = ["Import", "IngestToken", "OpenRouterAccount", "Project"]
 
 TOKEN_PREFIX = "swt_"  # noqa: S105  # a public prefix: secret scanners and people recognise a token by it
 

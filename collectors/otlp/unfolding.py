@@ -22,7 +22,7 @@ def unfold(attributes: Mapping[str, object], names: Sequence[str]) -> Mapping[st
     for name in names:
         packed = attributes.get(name)
         if isinstance(packed, str):
-            for path, leaf in _leaves(name, _members(packed), _DEPTH):
+            for path, leaf in _leaves(name, members(packed), _DEPTH):
                 out.setdefault(path, leaf)
     return out
 
@@ -36,7 +36,8 @@ def _leaves(path: str, members: Mapping[str, Any], depth: int) -> Iterator[tuple
             yield f"{path}.{key}", value
 
 
-def _members(packed: str) -> dict[str, Any]:
+def members(packed: str) -> dict[str, Any]:
+    """What a text of JSON, or of a Python dictionary, holds; nothing when it is neither."""
     if packed.startswith("{'"):
         for written, meant in _PYTHON:
             packed = packed.replace(written, meant)
