@@ -14,9 +14,12 @@ ZERO = Decimal(0)
 MAX_COST_USD = Decimal(100_000)
 """A single call above this is a misread number, not a price; it also keeps every cost inside Decimal(18, 12)."""
 
+MAX_EXPONENT = 100
+"""A number with more zeros than this is no amount, and written out it would fill the memory: 1e999999999."""
+
 
 def parse(value: object) -> Decimal | None:
-    """Read an amount in USD from a JSON number, a decimal string or a Decimal; None when it is not a finite number."""
+    """Read an amount in USD from a JSON number, a decimal string or a Decimal; None when it is no such number."""
     if value is None or isinstance(value, bool):
         return None
     try:
@@ -24,7 +27,7 @@ def parse(value: object) -> Decimal | None:
         amount = value if isinstance(value, Decimal) else Decimal(str(value).strip())
     except InvalidOperation:
         return None
-    return amount if amount.is_finite() else None
+    return amount if amount.is_finite() and abs(amount.adjusted()) <= MAX_EXPONENT else None
 
 
 def parse_cost(value: object) -> Decimal | None:

@@ -14,6 +14,8 @@ from spendwatch.wire.anthropic_complete import CompleteReader
 from spendwatch.wire.anthropic_messages import MessagesReader
 from spendwatch.wire.bedrock_converse import ConverseReader
 from spendwatch.wire.bedrock_invoke import InvokeReader
+from spendwatch.wire.cloudflare import MARKS as WORKERS_MARKS
+from spendwatch.wire.cloudflare import WorkersReader
 from spendwatch.wire.cohere_chat import CohereChatReader
 from spendwatch.wire.cohere_embed import CohereEmbedReader
 from spendwatch.wire.cohere_v1 import CohereGenerateReader, CohereV1ChatReader
@@ -212,6 +214,7 @@ _BEGUN: dict[str, tuple[Kind, ...]] = {
 # Hosts where every POST is an inference, whatever the path.
 _INFERENCE_HOSTS = ("api-inference.huggingface.co", "router.huggingface.co", ".endpoints.huggingface.cloud")
 _INFERENCE = (Kind(InferenceReader, ""),)
+_WORKERS = tuple(Kind(WorkersReader, "", hosts=("cloudflare",), within=mark) for mark in WORKERS_MARKS)
 _LOOKS = tuple(f"/{name}/" for name in _BEGUN)
 
 
@@ -268,6 +271,8 @@ def _kinds(request: Request, path: str) -> tuple[Kind, ...]:
             return kinds + _INFERENCE
         if kinds:
             return kinds
+        if "/@" in path:
+            return _WORKERS
     elif request.method != "GET":
         return ()
     before = path[path.rfind("/", 0, max(last, 0)) + 1 : max(last, 0)]

@@ -132,7 +132,7 @@ class GenerateReader(Reader):
             self.read_error({"error": found.error})
         self._usage = mapping(found.usageMetadata) or self._usage
         blocked = mapping(found.promptFeedback).get("blockReason")
-        if blocked is not None:
+        if isinstance(blocked, str | int):
             self.ended = True
             self.attributes["block_reason"] = str(blocked)
         for place, candidate in enumerate(found.candidates or ()):
@@ -149,8 +149,9 @@ class GenerateReader(Reader):
             for part in (candidate.content.parts if candidate.content is not None else None) or ():
                 self._part(index, mapping(part))
 
-    def _ran(self, tool: str) -> None:
-        if len(self._server_tools) < _MAX_TOOLS and tool not in self._server_tools:
+    def _ran(self, tool: str, *, again: bool = False) -> None:
+        """again: whether another mention is another run, not the same one in a later chunk."""
+        if len(self._server_tools) < _MAX_TOOLS and (again or tool not in self._server_tools):
             self._server_tools.append(tool)
 
     def _grounding(self, grounding: dict[str, Any]) -> None:
@@ -167,11 +168,11 @@ class GenerateReader(Reader):
             if self.said is not None and index == 0:
                 self.said.call(len(self.tools), name, encoded(call.get("args") or {}))
         elif "executableCode" in part:
-            self._ran("code_execution")
+            self._ran("code_execution", again=True)
         elif "toolCall" in part:
             # GOOGLE_SEARCH_WEB, URL_CONTEXT, GOOGLE_MAPS, FILE_SEARCH.
             kind = text(mapping(part["toolCall"]).get("toolType")) or "tool"
-            self._ran(kind.lower().removesuffix("_web"))
+            self._ran(kind.lower().removesuffix("_web"), again=True)
         elif self.said is not None and index == 0 and not part.get("thought") and isinstance(part.get("text"), str):
             self.said.text(part["text"])
 

@@ -91,7 +91,7 @@ class InteractionsReader(GenerateReader):
 
     def closing(self) -> None:
         if self._server_tools:
-            self.attributes["server_tools"] = ",".join(dict.fromkeys(self._server_tools))
+            self.attributes["server_tools"] = ",".join(self._server_tools)
 
     def _interaction(self, found: Interaction, *, whole: bool) -> None:
         self.response_id = found.id or self.response_id

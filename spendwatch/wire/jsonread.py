@@ -9,7 +9,7 @@ import json
 import re
 import types
 import typing
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -21,6 +21,8 @@ NOT_THERE = msgspec.Raw(b"")
 
 _BOM = b"\xef\xbb\xbf"
 _ANY = msgspec.json.Decoder(float_hook=Decimal)
+# The last is Decimal's word for an exponent beyond its own: 1e99999999999999999999.
+_REFUSED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, InvalidOperation)
 
 
 class Shape(Generic[S]):
@@ -34,7 +36,7 @@ class Shape(Generic[S]):
         """The struct, or None when the bytes are not one JSON object."""
         try:
             return self._decoder.decode(data)
-        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        except _REFUSED:
             pass
         loose = loads(data)
         return _struct(self._struct, loose) if isinstance(loose, dict) else None
@@ -60,7 +62,7 @@ def loads(data: bytes) -> Any:
     """Any JSON value; None when the bytes are none. Byte order mark and white space around it are allowed."""
     try:
         return _ANY.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+    except _REFUSED:
         pass
     try:
         # strict=False: control characters inside strings occur in hand-made replies.
@@ -125,7 +127,10 @@ def head_object(data: bytes) -> bytes | None:
 
 
 def _decimal(text: str) -> Decimal | None:
-    value = Decimal(text)
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        return None
     return value if value.is_finite() else None
 
 

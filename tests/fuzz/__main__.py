@@ -20,6 +20,7 @@ from tests.fuzz.growth import check_growth
 from tests.fuzz.harness import keep, readers
 
 _ENGINES = ("hypothesis", "atheris", "growth")
+_NOISE = ("#", "INFO", "WARNING", "0x", "stat::", "Base64", "\\")
 
 
 def has_atheris() -> bool:
@@ -52,7 +53,7 @@ def guided(name: str, seconds: float) -> tuple[int, str | None]:
             return int(tried[1]) if tried else 0, None
         kept = [keep(path.read_bytes()[1:]) for path in sorted(Path(folder).glob("found-*"))]
         lines = (done.stdout + done.stderr).splitlines()
-        said = "\n".join(line for line in lines if not line.startswith(("#", "INFO")))
+        said = "\n".join(line for line in lines if not line.startswith(_NOISE))
         return int(tried[1]) if tried else 0, f"kept {', '.join(kept) or 'nothing'}\n{said[-3000:]}"
 
 

@@ -35,7 +35,22 @@ def mutated(draw: Any) -> bytes:
             middle = draw(st.sampled_from(_SEEDS))[at:to]
         else:
             middle = draw(
-                st.sampled_from([b"null", b"{}", b"[]", b'""', b"-1", b"1e999", b"NaN", b"\\ud800", b"\n\n", b"\0"])
+                st.sampled_from(
+                    [
+                        b"null",
+                        b"{}",
+                        b"[]",
+                        b'""',
+                        b"-1",
+                        b"1e999",
+                        b"1e99999999999999999999",
+                        b"1e-999999999",
+                        b"NaN",
+                        b"\\ud800",
+                        b"\n\n",
+                        b"\0",
+                    ]
+                )
             )
         data = data[:at] + middle + data[to:]
     return bytes(data)

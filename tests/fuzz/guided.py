@@ -21,9 +21,19 @@ with atheris.instrument_imports(include=["spendwatch.wire", "spendwatch.fingerpr
 
 _VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 7, 1.5, 12.0, 2**53, 10**30, -(10**30), 1e300, float("nan"), float("inf"), "", "a",
-    "null", "1e999", "-1", "\ud800", "\0", "data: [DONE]", "é" * 40, [], {}, [[]], [{}], [None], {"a": {}}, ["a", 1],
-    "x" * 3000,
+    "null", "1e999", 111222333, "-1", "\ud800", "\0", "data: [DONE]", "é" * 40, [], {}, [[]], [{}], [None], {"a": {}},
+    ["a", 1], "x" * 3000,
 )  # fmt: skip
+_NUMBERS = (
+    b"1e99999999999999999999",
+    b"1e-99999999999999999999",
+    b"1e999999999",
+    b"1e-999999999",
+    b"0e9",
+    b"-0.0",
+    b"9" * 400,
+)
+"""What no value of Python writes as."""
 _STATUS = (200, 200, 200, 429)
 _REPLY = b'{"id": "r", "usage": {}}'
 
@@ -77,6 +87,7 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
         text = body if body[:1] in (b"{", b"[") and b"\n{" not in body else lines[place][5 if marked else 0 :]
         try:
             said = json.dumps(_mutate_value(json.loads(text), by)).encode()
+            said = said.replace(b"111222333", by.choice(_NUMBERS))
         except (ValueError, RecursionError):
             said = None
         if said is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from spendwatch.fingerprint import Fingerprinter
 from spendwatch.wire import Reply, Request, WireFormat
-from spendwatch.wire.formats import _BEGUN, _CONTINUED, _INFERENCE, _KINDS, Kind
+from spendwatch.wire.formats import _BEGUN, _CONTINUED, _INFERENCE, _KINDS, _WORKERS, Kind
 
 SEEDS = Path(__file__).parent / "seeds"
 KEYED = Fingerprinter(b"a key of the fuzzer")
@@ -24,7 +24,7 @@ MAX_KEPT = 16 * 1024
 KINDS: tuple[Kind, ...] = tuple(
     {
         (kind.reader, kind.path): kind
-        for kinds in (*_KINDS.values(), *_BEGUN.values(), *_CONTINUED.values(), _INFERENCE)
+        for kinds in (*_KINDS.values(), *_BEGUN.values(), *_CONTINUED.values(), _INFERENCE, _WORKERS)
         for kind in kinds
     }.values()
 )

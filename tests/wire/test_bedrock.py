@@ -62,7 +62,7 @@ def test_a_message_is_read_as_botocore_reads_it() -> None:
 
 
 @given(st.lists(st.binary(max_size=200), max_size=6), st.integers(1, 40), st.integers(50, 400))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_any_split_gives_the_same_messages(payloads: list[bytes], piece: int, limit: int) -> None:
     data = b"".join(message(f"e{at}", payload) for at, payload in enumerate(payloads))
     whole = MessageSplitter(limit).feed(data)

@@ -97,6 +97,7 @@ def test_a_stream_as_one_array_is_a_stream_also_when_it_broke_off(separator: str
 def test_tools_of_the_app_and_of_google_are_told_apart() -> None:
     parts: list[dict[str, Any]] = [
         {"executableCode": {"language": "PYTHON", "code": "1"}}, {"codeExecutionResult": {"outcome": "OUTCOME_OK"}},
+        {"executableCode": {"language": "PYTHON", "code": "2"}}, {"codeExecutionResult": {"outcome": "OUTCOME_OK"}},
         {"toolCall": {"toolType": "GOOGLE_MAPS", "args": {}, "id": "1"}}, {"toolResponse": {"id": "1"}},
         {"functionCall": {"name": "f", "args": {"a": 1}}, "thoughtSignature": "x"}, {"functionCall": {"name": "g"}},
     ]  # fmt: skip
@@ -108,8 +109,8 @@ def test_tools_of_the_app_and_of_google_are_told_apart() -> None:
     for address, body in ((GENERATE, said), (STREAM, sse(said))):
         reply = read(address, SENT, body)
         assert reply.tool_calls == ("f", "g")
-        ran = (reply.attributes["server_tools"]).split(",")
-        assert sorted(ran) == ["code_execution", "google_maps", "google_search", "url_context"]
+        ran = reply.attributes["server_tools"].split(",")
+        assert sorted(ran) == ["code_execution", "code_execution", "google_maps", "google_search", "url_context"]
         assert reply.attributes["web_searches"] == "2"
 
 

@@ -61,7 +61,26 @@ DASHSCOPE = "dashscope-intl.aliyuncs.com/api/v1/services"
 OLLAMA = "localhost:11434/api/chat"
 MESSAGES = {"model": "m", "messages": [{"role": "user", "content": "hi"}]}
 
+WORKERS = "api.cloudflare.com/client/v4/accounts/a/ai/run/@cf/meta/llama-3.1-8b-instruct"
+RAN = {"response": "a", "tool_calls": [{"name": "f", "arguments": {"a": 1}}], "usage": COUNTED}
+
 CASES: list[tuple[str, str, Any, Any, dict[str, Any]]] = [
+    ("cloudflare", WORKERS, {"messages": [{"role": "user", "content": "hi"}]},
+     {"result": RAN, "success": True, "errors": [], "messages": []},
+     {"input_tokens": 3, "output_tokens": 2, "request_model": "@cf/meta/llama-3.1-8b-instruct", "tool_calls": ("f",),
+      "operation_name": "chat", "provider_name": "cloudflare", "is_error": False}),
+    ("cloudflare, streamed", WORKERS, {"messages": [{"role": "user", "content": "hi"}], "stream": True},
+     sse({"response": "a", "p": "abc"}, {"response": "b"}, {"response": "", "usage": COUNTED}, "[DONE]"),
+     {"input_tokens": 3, "output_tokens": 2, "complete": True}),
+    ("cloudflare's gateway, a chat completion inside",
+     "gateway.ai.cloudflare.com/v1/acc/gw/workers-ai/@cf/openai/gpt-oss-120b", {"messages": []},
+     {"result": {**CHAT, "usage": COUNTED}, "success": True, "errors": []},
+     {"input_tokens": 3, "finish_reasons": ("stop",), "request_model": "@cf/openai/gpt-oss-120b", "response_id": "c"}),
+    ("cloudflare's embeddings", WORKERS, {"text": ["a"]}, {"result": {"shape": [1, 2], "data": [[0.1, 0.2]]}},
+     {"operation_name": "embeddings", "input_tokens": None, "note": None}),
+    ("cloudflare fails", WORKERS, {"prompt": "a"},
+     {"result": None, "success": False, "errors": [{"code": 5007, "message": "No such model"}]},
+     {"is_error": True, "error_code": "5007"}),
     ("mistral fim", "codestral.mistral.ai/v1/fim/completions", {"model": "codestral", "prompt": "def", "suffix": "x"},
      {**CHAT, "usage": COUNTED}, {"input_tokens": 3, "output_tokens": 2, "operation_name": "text_completion"}),
     ("mistral ocr", "api.mistral.ai/v1/ocr", {"model": "mistral-ocr-latest", "document": {}},
