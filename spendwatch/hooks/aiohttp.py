@@ -14,7 +14,7 @@ from types import MemberDescriptorType
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from spendwatch.hooks import seen
+from spendwatch.hooks import httpspans, seen
 from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.hooks.usage import Without
@@ -66,9 +66,13 @@ class Hook:
                 return await original(connector, req, *args, **options)
             if exchange.question is not None and not self._ask(exchange.question, req):
                 exchange.question = None
+            http, added = exchange.http or (None, {})
+            req.headers.update(added)
             try:
                 connection = await original(connector, req, *args, **options)
             except BaseException as exc:
+                if http is not None:
+                    http.failed(exc)
                 exchange.end(complete=False, error=exc)
                 raise
             self._sent[connection] = Sent(exchange)
@@ -83,13 +87,18 @@ class Hook:
             if sent is None:
                 return await original(response, connection, *args, **options)
             exchange = sent.answered()
+            http, _ = exchange.http or (None, {})
             # It lets go of the session when the reply is there in one piece.
             decodes = getattr(response._session, "auto_decompress", True)
             try:
                 result = await original(response, connection, *args, **options)
             except BaseException as exc:
+                if http is not None:
+                    http.failed(exc)
                 exchange.end(complete=False, error=exc)
                 raise
+            if http is not None:
+                http.answered(response.status)
             self._watch(exchange, response, decodes)
             return result
 
@@ -109,7 +118,10 @@ class Hook:
             body=self._asked.get(req) or _sent_body(req.body),
             default_port=url.port or 443,
         )
-        return open_exchange(recorder, request, http_span=False)
+        exchange = open_exchange(recorder, request, http_span=httpspans.wanted(recorder.settings, "aiohttp"))
+        if exchange is not None:
+            exchange.begin_http(request, secure=url.scheme == "https")
+        return exchange
 
     @shielded("asking for a stream's usage")
     def _ask(self, body: bytes, req: Any) -> bool:

@@ -13,9 +13,11 @@ from opentelemetry import context, trace
 
 from spendwatch import recorder as recorders
 from spendwatch.calls import CallStatus
-from spendwatch.hooks import usage
+from spendwatch.config import Settings
+from spendwatch.hooks import httpspans, usage
 from spendwatch.hooks.decode import Decoder, decoder
 from spendwatch.hooks.guard import shielded
+from spendwatch.hooks.httpspans import HttpSpan
 from spendwatch.recorder import Recorder
 from spendwatch.wire import Reader, Request, recognise
 
@@ -45,6 +47,7 @@ class Exchange:
         "_status",
         "begun",
         "held",
+        "http",
         "http_span",
         "question",
     )
@@ -65,13 +68,27 @@ class Exchange:
         self.http_span = http_span
         self.question = usage.question(request, reader) if recorder.settings.request_stream_usage else None
         """The body to send instead of the app's, which asks for the stream's usage."""
+        self.http: tuple[HttpSpan, dict[str, str]] | None = None
+        """The HTTP span under the call's that the hook itself has to end, and the headers to add to the request."""
         self.begun = recorder.begin(on_app_traces=http_span)
         live.add(self)
+
+    @property
+    def settings(self) -> Settings:
+        """What instrument() was told."""
+        return self._recorder.settings
 
     @property
     def tracer_provider(self) -> trace.TracerProvider | None:
         """The provider that the app named for its traces."""
         return self._recorder.tracer_provider
+
+    def begin_http(self, request: Request, *, secure: bool) -> None:
+        """Begin the HTTP span of the request, if one is wanted."""
+        if self.http_span:
+            self.http = httpspans.begin(
+                self.begun, self.tracer_provider, request, self._recorder.settings, secure=secure
+            )
 
     @shielded("reading a reply's head")
     def head(self, status: int, headers: Mapping[str, str], *, decoded: bool = False) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from spendwatch.hooks import replyfile, seen, usage
+from spendwatch.hooks import httpspans, replyfile, seen, usage
 from spendwatch.hooks.exchange import Exchange, Sent, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
@@ -48,12 +48,15 @@ class Hook:
             exchange = self._open(recorder, conn, method, url, args, options) if recorder is not None else None
             if exchange is None:
                 return original(conn, method, url, *args, **options)
-            if exchange.question is not None:
-                args, options = self._asking(exchange.question, args, options) or (args, options)
+            http, added = exchange.http or (None, {})
+            if exchange.question is not None or added:
+                args, options = self._changed(exchange.question, added, args, options) or (args, options)
             token = inside.set(True)
             try:
                 result = original(conn, method, url, *args, **options)
             except BaseException as exc:
+                if http is not None:
+                    http.failed(exc)
                 exchange.end(complete=False, error=exc)
                 raise
             finally:
@@ -70,11 +73,16 @@ class Hook:
             if sent is None:
                 return original(conn, *args, **options)
             exchange = sent.answered()
+            http, _ = exchange.http or (None, {})
             try:
                 response = original(conn, *args, **options)
             except BaseException as exc:
+                if http is not None:
+                    http.failed(exc)
                 exchange.end(complete=False, error=exc)
                 raise
+            if http is not None:
+                http.answered(response.status)
             self._watch(exchange, response)
             return response
 
@@ -91,15 +99,22 @@ class Hook:
         # Through a tunnel the connection itself goes to the proxy.
         tunnel = conn._tunnel_host
         host, port = (tunnel, conn._tunnel_port) if tunnel else (conn.host, conn.port)
-        return open_exchange(recorder, seen.request(method, url, host, port, headers, body), http_span=False)
+        request = seen.request(method, url, host, port, headers, body)
+        exchange = open_exchange(recorder, request, http_span=httpspans.wanted(recorder.settings, "http.client"))
+        if exchange is not None:
+            exchange.begin_http(request, secure=bool(tunnel) or hasattr(conn, "_context"))
+        return exchange
 
-    @shielded("asking for a stream's usage")
-    def _asking(
-        self, body: bytes, args: tuple[Any, ...], options: dict[str, Any]
+    @shielded("adding to a request")
+    def _changed(
+        self, body: bytes | None, added: dict[str, str], args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        headers = options.get("headers", args[1] if len(args) > 1 else None)
-        asking = {"body": body, "headers": usage.asking_headers(headers, body)}
-        return (), {**options, **asking}
+        """The arguments of a request with another body and further headers; the app's own stay as they are."""
+        own = options.get("body", args[0] if args else None)
+        given = options.get("headers", args[1] if len(args) > 1 else {})
+        headers = usage.asking_headers(given, body) if body is not None else given.copy()
+        headers.update(added)
+        return (), {**options, "body": own if body is None else body, "headers": headers}
 
     @shielded("taking hold of a response")
     def _watch(self, exchange: Exchange, response: Any) -> None:

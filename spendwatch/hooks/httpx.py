@@ -117,20 +117,25 @@ class Hook:
         return usage.asking(self._module, request, body)
 
     def spans(
-        self, exchange: Exchange, transport: Any, *, asynchronous: bool
+        self, exchange: Exchange, transport: Any, request: Any, *, asynchronous: bool
     ) -> tuple[Any, AbstractContextManager[object]]:
         """The transport to use and the context to send in: with an HTTP span under the call's, if that is wanted."""
         if not exchange.http_span:
             return transport, nullcontext()
-        found = self._with_span(exchange, transport, asynchronous)
+        found = self._with_span(exchange, transport, asynchronous, request)
         return found if found is not None else (transport, nullcontext())
 
     @shielded("making an HTTP span")
     def _with_span(
-        self, exchange: Exchange, transport: Any, asynchronous: bool
+        self, exchange: Exchange, transport: Any, asynchronous: bool, request: Any
     ) -> tuple[Any, AbstractContextManager[object]]:
         return httpspans.under(
-            exchange.begun, transport, self._module.__name__, exchange.tracer_provider, asynchronous=asynchronous
+            exchange.begun,
+            transport,
+            self._module.__name__,
+            exchange.tracer_provider,
+            asynchronous=asynchronous,
+            headers=None if exchange.settings.http_spans else request.headers,
         )
 
 
@@ -157,7 +162,7 @@ class _Sync(_Between):
         if exchange is None:
             return transport.handle_request(request)
         request = hook.asking(exchange, request)
-        transport, under_call = hook.spans(exchange, transport, asynchronous=False)
+        transport, under_call = hook.spans(exchange, transport, request, asynchronous=False)
         token = inside.set(True)
         try:
             with under_call:
@@ -180,7 +185,7 @@ class _Async(_Between):
         if exchange is None:
             return await transport.handle_async_request(request)
         request = hook.asking(exchange, request)
-        transport, under_call = hook.spans(exchange, transport, asynchronous=True)
+        transport, under_call = hook.spans(exchange, transport, request, asynchronous=True)
         token = inside.set(True)
         try:
             with under_call:

@@ -11,7 +11,7 @@ import http.client
 from collections.abc import Callable
 from typing import Any
 
-from spendwatch.hooks import replyfile, seen, usage
+from spendwatch.hooks import httpspans, replyfile, seen, usage
 from spendwatch.hooks.exchange import Exchange, inside, open_exchange
 from spendwatch.hooks.guard import shielded
 from spendwatch.recorder import Recorder
@@ -45,16 +45,21 @@ class Hook:
             exchange = self._open(recorder, pool, method, url, args, options) if recorder is not None else None
             if exchange is None:
                 return original(pool, conn, method, url, *args, **options)
-            if exchange.question is not None:
-                args, options = self._asking(exchange.question, args, options) or (args, options)
+            http, added = exchange.http or (None, {})
+            if exchange.question is not None or added:
+                args, options = self._changed(exchange.question, added, args, options) or (args, options)
             token = inside.set(True)
             try:
                 response = original(pool, conn, method, url, *args, **options)
             except BaseException as exc:
+                if http is not None:
+                    http.failed(exc)
                 exchange.end(complete=False, error=exc)
                 raise
             finally:
                 inside.reset(token)
+            if http is not None:
+                http.answered(response.status)
             self._watch(exchange, response)
             return response
 
@@ -70,18 +75,26 @@ class Hook:
         body = options.get("body", args[0] if args else None)
         headers = options.get("headers", args[1] if len(args) > 1 else None)
         request = seen.request(method, url, pool.host or "", pool.port, headers, body)
-        return open_exchange(recorder, request, http_span=False)
+        wanted = httpspans.wanted(recorder.settings, "urllib3")
+        exchange = open_exchange(recorder, request, http_span=wanted)
+        if exchange is not None:
+            exchange.begin_http(request, secure=pool.scheme == "https")
+        return exchange
 
-    @shielded("asking for a stream's usage")
-    def _asking(
-        self, body: bytes, args: tuple[Any, ...], options: dict[str, Any]
+    @shielded("adding to a request")
+    def _changed(
+        self, body: bytes | None, added: dict[str, str], args: tuple[Any, ...], options: dict[str, Any]
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of a request that asks for the stream's usage as well; the app's own stay as they are."""
-        headers = usage.asking_headers(options.get("headers", args[1] if len(args) > 1 else None), body)
-        options = {**options, **({"chunked": False} if "chunked" in options else {})}
-        if args:
-            return (body, headers, *args[2:]), {name: value for name, value in options.items() if name != "headers"}
-        return args, {**options, "body": body, "headers": headers}
+        """The arguments of a request with another body and further headers; the app's own stay as they are."""
+        given = options.get("headers", args[1] if len(args) > 1 else None)
+        headers = usage.asking_headers(given, body) if body is not None else given.copy() if given is not None else {}
+        headers.update(added)
+        if body is not None and "chunked" in options:
+            options = {**options, "chunked": False}
+        if not args:
+            return args, {**options, "headers": headers, **({} if body is None else {"body": body})}
+        options = {name: value for name, value in options.items() if name != "headers"}
+        return (args[0] if body is None else body, headers, *args[2:]), options
 
     @shielded("taking hold of a response")
     def _watch(self, exchange: Exchange, response: Any) -> None:
