@@ -6,7 +6,7 @@ not good says what to do; none holds a secret. Never here: repairs.
 
 import http.client
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -30,6 +30,8 @@ from spendwatch.errors import SpendwatchError
 GIB = 1024**3
 LITTLE_SPACE = 2 * GIB
 CALLER = "server.doctor"
+ASKED = frozenset({"openai_chat", "openai_completions"})
+"""Wire formats whose streams state their usage when they are asked for it, and only then."""
 
 
 class Grade(StrEnum):
@@ -153,6 +155,7 @@ def _calls(env: Env, now: datetime) -> Iterator[Finding]:
         newest = queries.last_received(ch)
         spent = queries.spend(ch, {}, week)
         unpriced = queries.spend_by(ch, ["provider_name", "request_model"], {"cost_basis": ["unpriced"]}, week, limit=5)
+        uncounted = queries.uncounted_streams(ch, week)
     except SpendwatchError as error:
         yield Finding(Grade.BAD, "ClickHouse", str(error), "Then run the doctor again.")
         return
@@ -182,3 +185,31 @@ def _calls(env: Env, now: datetime) -> Iterator[Finding]:
             f"{formats.count(spent.unpriced_calls)} calls of the last 7 days have no price, the most: {names}",
             "They are in no sum of spend. Where the reply should have told its usage, see their pages under Calls.",
         )
+    yield from _streams(uncounted)
+
+
+def _streams(uncounted: Sequence[queries.Uncounted]) -> Iterator[Finding]:
+    """Streams that ended without usage, apart by whether it can be asked for."""
+    for asks, advice in (
+        (
+            True,
+            "In the app: instrument(request_stream_usage=True), which asks for the usage and hides the answer, and a "
+            'name in hosts for a server that is not known to take the question (hosts={"10.0.0.7:8000": "vllm"}). Or '
+            'ask in each request: stream_options={"include_usage": True}.',
+        ),
+        (
+            False,
+            "Their replies end without a usage, and none can be asked for: have the provider's statement say what they "
+            "cost, or call without streaming.",
+        ),
+    ):
+        some = [one for one in uncounted if (one.wire_format in ASKED) is asks]
+        if some:
+            most = ", ".join(
+                f"{one.request_model or '(no model)'} at {one.provider_name} ({formats.count(one.calls)})"
+                for one in some[:5]
+            )
+            calls = formats.count(sum(one.calls for one in some))
+            yield Finding(
+                Grade.WARNING, "streams", f"{calls} of the last 7 days' streams told no usage, the most: {most}", advice
+            )

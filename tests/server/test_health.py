@@ -2,6 +2,8 @@
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,6 +12,7 @@ from django.test import Client
 
 from server import doctor, health
 from server.doctor import Grade, examine
+from spendwatch.calls import CallStatus, PricedCall, TokenUsage
 from tests.server.processes import free_ports
 from tests.server.some_calls import call
 
@@ -64,6 +67,39 @@ def test_the_doctor_names_unpriced_models(db: None, spending: Callable[..., None
     assert found["ClickHouse"].grade is Grade.GOOD
     assert found["unpriced"].grade is Grade.WARNING
     assert "a-model-nobody-prices at openai (1 calls)" in found["unpriced"].text
+
+
+def test_the_doctor_counts_streams_without_usage_and_says_what_to_do(db: None, spending: Callable[..., None]) -> None:
+    def streams(first: int, count: int, wire_format: str, **facts: Any) -> list[PricedCall]:
+        made = [call(first + n, cost=None, streamed=True, wire_format=wire_format, **facts) for n in range(count)]
+        return [replace(one, call=replace(one.call, usage=TokenUsage(input_tokens=1))) for one in made]
+
+    spending(
+        *streams(1, 3, "openai_chat", request_model="gpt-x"),
+        *streams(10, 2, "openai_chat", request_model="qwen", provider_name="10.0.0.7"),
+        *streams(20, 1, "bedrock_converse", request_model="nova", provider_name="aws.bedrock"),
+        # These are as they should be: left early, failed, told, not streamed, an embedding, long ago.
+        *streams(30, 4, "openai_chat", status=CallStatus.ABORTED),
+        *streams(40, 4, "openai_chat", status=CallStatus.ERROR),
+        *(call(n, streamed=True, wire_format="openai_chat") for n in range(50, 54)),
+        *(replace(one, call=replace(one.call, streamed=False)) for one in streams(60, 4, "openai_chat")),
+        *streams(70, 4, "openai_embeddings", operation_name="embeddings"),
+        *streams(80, 4, "openai_chat", ago=timedelta(days=8)),
+    )
+    asked, told = [found for found in examine() if found.part == "streams"]
+    assert asked.grade is told.grade is Grade.WARNING
+    assert (
+        asked.text == "5 of the last 7 days' streams told no usage, the most: gpt-x at openai (3), qwen at 10.0.0.7 (2)"
+    )
+    assert "request_stream_usage=True" in asked.advice
+    assert "hosts" in asked.advice
+    assert told.text == "1 of the last 7 days' streams told no usage, the most: nova at aws.bedrock (1)"
+    assert "request_stream_usage" not in told.advice
+
+
+def test_the_doctor_says_nothing_of_streams_that_all_told_their_usage(db: None, spending: Callable[..., None]) -> None:
+    spending(*(call(n, streamed=True, wire_format="openai_chat") for n in range(3)))
+    assert "streams" not in findings()
 
 
 def test_the_doctor_says_what_to_do_about_each_fault(db: None, settings: Any) -> None:

@@ -9,6 +9,7 @@ from spendwatch.clickhouse.queries.cells import usage_cells
 from spendwatch.clickhouse.queries.freshness import last_received
 from spendwatch.clickhouse.queries.pages import calls_page
 from spendwatch.clickhouse.queries.spend import spend, spend_by, spend_series
+from spendwatch.clickhouse.queries.streams import Uncounted, uncounted_streams
 from spendwatch.clickhouse.queries.types import CallsPage, SeriesPoint, Spend, SpendRow, Step, UsageCell
 from spendwatch.clickhouse.stored import StoredCall
 
@@ -19,6 +20,7 @@ __all__ = [
     "SpendRow",
     "Step",
     "StoredCall",
+    "Uncounted",
     "UsageCell",
     "call",
     "calls_page",
@@ -29,6 +31,7 @@ __all__ = [
     "spend",
     "spend_by",
     "spend_series",
+    "uncounted_streams",
     "unsettled",
     "usage_cells",
 ]
