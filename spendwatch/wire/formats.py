@@ -249,7 +249,7 @@ def recognise(request: Request, hosts: Mapping[str, str | None]) -> WireFormat |
                     return None
                 break
     if provider is None:
-        provider = providers.from_path(request.host, path) or providers.from_host(request.host)
+        provider = providers.from_host(request.host)
     for kind in kinds:
         if not path.endswith(kind.path) or kind.within not in path or (kind.hosts and provider not in kind.hosts):
             continue

@@ -60,11 +60,7 @@ _HOSTS: dict[str, str] = {
     "api.replicate.com": "replicate",
     "api.deepgram.com": "deepgram",
     "api.aleph-alpha.com": "aleph_alpha",
-}
-
-# Gateways that pass a provider's own API on as it is, under its key: that provider is the one who is called.
-# Helicone's have a host each; Cloudflare's say it in the path: /v1/<account>/<gateway>/<provider>/...
-_HOSTS |= {
+    # Helicone passes each provider's API on as it is, under a host of its own.
     "oai.helicone.ai": "openai",
     "anthropic.helicone.ai": "anthropic",
     "groq.helicone.ai": "groq",
@@ -73,25 +69,6 @@ _HOSTS |= {
     "deepseek.helicone.ai": "deepseek",
     "gateway.helicone.ai": "helicone",
     "ai-gateway.helicone.ai": "helicone",
-}
-CLOUDFLARE_GATEWAY = "gateway.ai.cloudflare.com"
-_PASSED_ON_TO: dict[str, str] = {
-    "openai": "openai",
-    "azure-openai": "azure.ai.openai",
-    "anthropic": "anthropic",
-    "google-ai-studio": "gcp.gemini",
-    "google-vertex-ai": "gcp.vertex_ai",
-    "aws-bedrock": "aws.bedrock",
-    "openrouter": OPENROUTER,
-    "mistral": "mistral_ai",
-    "grok": "x_ai",
-    "groq": "groq",
-    "deepseek": "deepseek",
-    "cohere": "cohere",
-    "perplexity-ai": "perplexity",
-    "cerebras": "cerebras",
-    "huggingface": "huggingface",
-    "replicate": "replicate",
 }
 
 _SUFFIXES: tuple[tuple[str, str], ...] = (
@@ -131,14 +108,6 @@ def from_host(host: str) -> str | None:
         if host.endswith(suffix):
             return provider
     return None
-
-
-def from_path(host: str, path: str) -> str | None:
-    """The provider that a gateway's path names, None at any other host."""
-    if host != CLOUDFLARE_GATEWAY:
-        return None
-    parts = path.split("/", 5)
-    return _PASSED_ON_TO.get(parts[4]) if len(parts) > 5 else None
 
 
 def from_reply(
