@@ -130,7 +130,11 @@ class GenerateReader(Reader):
         self.response_model = found.modelVersion or self.response_model
         if found.error:
             self.read_error({"error": found.error})
-        self._usage = mapping(found.usageMetadata) or self._usage
+        used = mapping(found.usageMetadata)
+        if used and self._usage and not any(name.endswith("TokenCount") for name in used):
+            # Vertex: a chunk may tell of the traffic alone.
+            used = {**self._usage, **used}
+        self._usage = used or self._usage
         blocked = mapping(found.promptFeedback).get("blockReason")
         if isinstance(blocked, str | int):
             self.ended = True
@@ -208,6 +212,7 @@ def read_gemini(usage: dict[str, Any]) -> Tally:
     tally.total_tokens = count(usage.get("totalTokenCount"))
     tally.cache_read_input_tokens = count(usage.get("cachedContentTokenCount"))
     tally.reasoning_output_tokens = count(usage.get("thoughtsTokenCount"))
+    _balance(tally)
     tally.input_audio_tokens = _modality(usage.get("promptTokensDetails"), "AUDIO")
     tally.input_image_tokens = _modality(usage.get("promptTokensDetails"), "IMAGE")
     tally.output_audio_tokens = _modality(usage.get("candidatesTokensDetails"), "AUDIO")
@@ -219,6 +224,21 @@ def read_gemini(usage: dict[str, Any]) -> Tally:
         tier = traffic.removeprefix("ON_DEMAND").removeprefix("_").lower() or None
     tally.service_tier = tier
     return tally
+
+
+def _balance(tally: Tally) -> None:
+    """Some models' candidates include their thoughts, some of Vertex's prompts leave out what was cached.
+
+    The grand total says so: github.com/BerriAI/litellm/pull/42093, and is_candidate_token_count_inclusive there.
+    """
+    given, made, total = tally.input_tokens, tally.output_tokens, tally.total_tokens
+    if given is None:
+        return
+    thoughts, cached = tally.reasoning_output_tokens or 0, tally.cache_read_input_tokens or 0
+    if made is not None and thoughts and total == given + made - thoughts:
+        tally.output_tokens = made - thoughts
+    elif cached and (cached > given or total == given + (made or 0) + cached):
+        tally.input_tokens = given + cached
 
 
 def _sum(usage: dict[str, Any], *names: str) -> int | None:
