@@ -135,7 +135,7 @@ def _foreign(span: Span, dialect: Dialect, operation: str, started_at: datetime,
         upstream_cost=money.parse_cost(facts.any("upstream_cost")),
         is_byok=facts.flag("is_byok"),
         service_tier=facts.text("service_tier"),
-        status=_status(span, facts, error_type, reported),
+        status=_status(span, facts, error_type),
         http_status=count(facts.any("http_status")),
         error_type=error_type,
         finish_reasons=_texts(facts.any("finish_reasons")),
@@ -162,13 +162,13 @@ def _streamed(span: Span, facts: Facts) -> bool:
     return named or any(facts.any(fact) is not None for fact in FIRST_CHUNK)
 
 
-def _status(span: Span, facts: Facts, error_type: str | None, charged: Decimal | None) -> CallStatus:
+def _status(span: Span, facts: Facts, error_type: str | None) -> CallStatus:
     failed = span.failed or facts.text("level") == "ERROR"
     if not failed and not error_type:
         return CallStatus.OK
     said = f"{span.status_message} {facts.text('status_message') or ''}".lower()
     left = any(word in said for word in _LEFT)
-    return CallStatus.ABORTED if failed and left and not error_type and not charged else CallStatus.ERROR
+    return CallStatus.ABORTED if failed and left and not error_type else CallStatus.ERROR
 
 
 def _texts(value: object) -> tuple[str, ...]:

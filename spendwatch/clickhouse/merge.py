@@ -2,7 +2,9 @@
 
 merge(a, b) is commutative, merging a call with itself changes nothing, and a fact that one of them knows is never lost.
 A better cost basis beats a worse one (settled, reported, listed, unpriced); for every other fact the better observer is
-asked first and the other one fills what it doesn't know. Nothing is ever added up. Pure.
+asked first and the other one fills what it doesn't know. What a lesser observer filled in is noted (SAID_BY), so that a
+better one that comes later is believed all the same: the result does not depend on the order in which several come.
+Nothing is ever added up. Pure.
 """
 
 from collections.abc import Mapping
@@ -12,6 +14,14 @@ from typing import Any, TypeVar
 from spendwatch.calls import CallStatus, CostBasis, LLMCall, PricedCall, Tags, TokenUsage
 
 T = TypeVar("T")
+
+SAID_BY = "said_by"
+"""The attribute that tells which facts of a call are the word of another observer than its source: fact=observer,..."""
+
+_KINDS = {"sdk": 4, "broadcast": 3, "otlp:genai": 2, "csv": 0}
+_USUAL_KIND = 1
+_NEED_NO_NOTE = 3
+"""Above what this kind of observer filled in there is only the one into whose call it was filled."""
 
 _BASIS_RANK = {basis: rank for rank, basis in enumerate(CostBasis)}
 
@@ -31,8 +41,7 @@ def rank(call: PricedCall) -> tuple[int, int, str]:
     a CSV is a summary. Of one observer's versions the later revision is the better one.
     """
     source = call.call.source
-    kind = {"sdk": 4, "broadcast": 3, "otlp:genai": 2, "csv": 0}.get(source, 1)
-    return kind, call.revision, source
+    return _KINDS.get(source, _USUAL_KIND), call.revision, source
 
 
 def merge(a: PricedCall, b: PricedCall) -> PricedCall:
@@ -47,12 +56,13 @@ def merge(a: PricedCall, b: PricedCall) -> PricedCall:
         best, other = sorted((a, b), key=repr, reverse=True)
     else:
         best, other = sorted((a, b), key=rank, reverse=True)
-    costed = max((best, other), key=lambda call: _BASIS_RANK[call.cost_basis])  # best, where they are equal
+    pick = _Pick(best.call, other.call)
+    costs = {name: pick(name, getattr(best, name), getattr(other, name)) for name in ("list_cost", "routed_cost")}
+    costed = pick.costed(best, other)
     uncosted = other if costed is best else best
     merged = PricedCall(
-        call=_merge_call(best.call, other.call),
-        list_cost=_known(best.list_cost, other.list_cost),
-        routed_cost=_known(best.routed_cost, other.routed_cost),
+        call=_merge_call(best.call, other.call, pick),
+        **costs,
         effective_cost=_known(costed.effective_cost, uncosted.effective_cost),
         cost_basis=costed.cost_basis,
         price_version=_known(costed.price_version, uncosted.price_version),
@@ -61,9 +71,63 @@ def merge(a: PricedCall, b: PricedCall) -> PricedCall:
     return merged if not tied or merged in (a, b) else replace(merged, revision=merged.revision + 1)
 
 
-def _merge_call(best: LLMCall, other: LLMCall) -> LLMCall:
+class _Pick:
+    """Chooses between what two observations say of one fact, and notes whose word it was."""
+
+    def __init__(self, best: LLMCall, other: LLMCall) -> None:
+        self._best, self._other = best, other
+        self._said = _said_by(best), _said_by(other)
+        self._notes: dict[str, str] = {}
+
+    def __call__(self, name: str, mine: T | None, theirs: T | None) -> T | None:
+        """The word of the better observer, where it has one."""
+        my_source, their_source = self._sources(name)
+        if mine is None or (theirs is not None and _kind(their_source) > _kind(my_source)):
+            mine, my_source = theirs, their_source
+        if mine is not None:
+            self._note(name, my_source)
+        return mine
+
+    def costed(self, best: PricedCall, other: PricedCall) -> PricedCall:
+        """The one whose effective cost counts: by its basis, then by who said it."""
+        mine, theirs = self._sources("effective_cost")
+        key = _BASIS_RANK[best.cost_basis], _kind(mine)
+        chosen = best if key >= (_BASIS_RANK[other.cost_basis], _kind(theirs)) else other
+        if chosen.effective_cost is not None:
+            self._note("effective_cost", mine if chosen is best else theirs)
+        return chosen
+
+    def attributes(self) -> dict[str, str]:
+        """Both sides' attributes, and the notes."""
+        out = _union(self._best.attributes, self._other.attributes)
+        out.pop(SAID_BY, None)
+        if self._notes:
+            out[SAID_BY] = ",".join(f"{name}={source}" for name, source in sorted(self._notes.items()))
+        return out
+
+    def _sources(self, name: str) -> tuple[str, str]:
+        mine, theirs = self._said
+        return mine.get(name, self._best.source), theirs.get(name, self._other.source)
+
+    def _note(self, name: str, source: str) -> None:
+        if source != self._best.source and _kind(source) < _NEED_NO_NOTE:
+            self._notes[name] = source
+
+
+def _kind(source: str) -> int:
+    return _KINDS.get(source, _USUAL_KIND)
+
+
+def _said_by(call: LLMCall) -> dict[str, str]:
+    noted = call.attributes.get(SAID_BY)
+    if not noted:
+        return {}
+    return {name: source for name, _, source in (note.partition("=") for note in noted.split(","))}
+
+
+def _merge_call(best: LLMCall, other: LLMCall, pick: _Pick) -> LLMCall:
     facts: dict[str, Any] = {
-        field.name: _known(getattr(best, field.name), getattr(other, field.name))
+        field.name: pick(field.name, getattr(best, field.name), getattr(other, field.name))
         for field in fields(LLMCall)
         if field.name not in _TOGETHER and field.name not in _BY_PART
     }
@@ -78,9 +142,9 @@ def _merge_call(best: LLMCall, other: LLMCall) -> LLMCall:
     return replace(
         best,
         **facts,
-        usage=TokenUsage(**_each_known(best.usage, other.usage)),
-        tags=Tags(**_each_known(best.tags, other.tags) | {"extra": _union(best.tags.extra, other.tags.extra)}),
-        attributes=_union(best.attributes, other.attributes),
+        usage=TokenUsage(**_each_known(best.usage, other.usage, pick)),
+        tags=Tags(**_each_known(best.tags, other.tags, pick) | {"extra": _union(best.tags.extra, other.tags.extra)}),
+        attributes=pick.attributes(),
         finish_reasons=best.finish_reasons or other.finish_reasons,
         listed_cost=listing.listed_cost,
         price_version=_known(listing.price_version, best.price_version, other.price_version),
@@ -92,9 +156,9 @@ def _known(*values: T | None) -> T | None:
     return next((value for value in values if value is not None), None)
 
 
-def _each_known(best: TokenUsage | Tags, other: TokenUsage | Tags) -> dict[str, Any]:
-    names = [field.name for field in fields(best)]
-    return {name: _known(getattr(best, name), getattr(other, name)) for name in names}
+def _each_known(best: TokenUsage | Tags, other: TokenUsage | Tags, pick: _Pick) -> dict[str, Any]:
+    names = [field.name for field in fields(best) if field.name != "extra"]
+    return {name: pick(name, getattr(best, name), getattr(other, name)) for name in names}
 
 
 def _union(best: Mapping[str, str], other: Mapping[str, str]) -> dict[str, str]:

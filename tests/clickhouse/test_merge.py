@@ -3,6 +3,8 @@
 from dataclasses import fields, replace
 from datetime import timedelta
 from decimal import Decimal
+from functools import reduce
+from itertools import permutations
 from typing import Any
 
 import pytest
@@ -77,6 +79,29 @@ def test_tags_and_attributes_are_united_by_name() -> None:
     merged = merge(theirs, ours).call
     assert merged.tags == Tags(team="search", user="u", extra={"run": "1", "tier": "gold"})
     assert merged.attributes == {"a": "ours", "b": "2"}
+
+
+def test_who_comes_first_does_not_decide_what_the_best_observer_left_open() -> None:
+    nothing = {"usage": TokenUsage(), "cost": None, "tags": Tags(team="search")}
+    ours = a_call(**nothing, status=CallStatus.ABORTED)
+    sure = broadcast(usage=TokenUsage(input_tokens=10, output_tokens=5), tags=Tags(user="of broadcast"))
+    own = a_call(
+        source="otlp:genai", usage=TokenUsage(input_tokens=11, cache_read_input_tokens=3), tags=Tags(user="own")
+    )
+    other = a_call(source="otlp:x", usage=TokenUsage(reasoning_output_tokens=2, cache_read_input_tokens=4), tags=Tags())
+    summary = a_call(
+        source="csv",
+        usage=TokenUsage(input_tokens=12, output_tokens=6, reasoning_output_tokens=1, input_audio_tokens=1),
+        tags=Tags(user="of the summary", session="s"),
+    )
+    for order in permutations((ours, sure, own, other, summary)):
+        merged = reduce(merge, order).call
+        assert merged.usage == TokenUsage(
+            input_tokens=10, output_tokens=5, cache_read_input_tokens=3, reasoning_output_tokens=2, input_audio_tokens=1
+        )
+        assert (merged.tags.user, merged.tags.session, merged.tags.team) == ("of broadcast", "s", "search")
+        noted = "cache_read_input_tokens=otlp:genai,input_audio_tokens=csv,reasoning_output_tokens=otlp:x,session=csv"
+        assert merged.attributes["said_by"] == noted
 
 
 @settings(max_examples=20, deadline=None)
