@@ -16,7 +16,7 @@ from spendwatch.calls import CallStatus
 from spendwatch.config import Settings
 from spendwatch.hooks import httpspans, usage
 from spendwatch.hooks.decode import Decoder, decoder
-from spendwatch.hooks.guard import shielded
+from spendwatch.hooks.guard import caught, shielded
 from spendwatch.hooks.httpspans import HttpSpan
 from spendwatch.recorder import Recorder
 from spendwatch.wire import Reader, Request, recognise
@@ -90,13 +90,17 @@ class Exchange:
                 self.begun, self.tracer_provider, request, self._recorder.settings, secure=secure
             )
 
-    @shielded("reading a reply's head")
+    # For every call: what may fail is shielded where it stands, which costs nothing, unlike shielded().
+
     def head(self, status: int, headers: Mapping[str, str], *, decoded: bool = False) -> None:
         """The reply's status and headers are here. decoded: what is fed is content-decoded already."""
-        self._status = status
-        if not decoded:
-            self._decoder = decoder(headers.get("content-encoding"))
-        self._reader.head(status, headers)
+        try:
+            self._status = status
+            if not decoded:
+                self._decoder = decoder(headers.get("content-encoding"))
+            self._reader.head(status, headers)
+        except Exception as exc:  # noqa: BLE001  # caught() is the place
+            caught("reading a reply's head", exc)
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the body, as they came over the wire."""
@@ -119,19 +123,26 @@ class Exchange:
             self._read(data)
         return HOLD
 
-    @shielded("reading a reply")
     def _read(self, data: bytes) -> None:
-        if self._decoder is None:
-            self._reader.feed(data)
-        else:
-            for piece in self._decoder.feed(data):
-                self._reader.feed(piece)
+        try:
+            if self._decoder is None:
+                self._reader.feed(data)
+            else:
+                for piece in self._decoder.feed(data):
+                    self._reader.feed(piece)
+        except Exception as exc:  # noqa: BLE001  # as above
+            caught("reading a reply", exc)
 
-    @shielded("recording a call")
     def end(self, *, complete: bool, error: BaseException | None = None) -> None:
         """The exchange is over. complete: the body came to its end; error: what the transport raised."""
         if self not in live:
             return
+        try:
+            self._finish(complete, error)
+        except Exception as exc:  # noqa: BLE001  # as above
+            caught("recording a call", exc)
+
+    def _finish(self, complete: bool, error: BaseException | None) -> None:
         ended = time.perf_counter_ns()
         if self.held:
             self.read_held()

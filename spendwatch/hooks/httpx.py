@@ -13,11 +13,11 @@ from typing import Any
 
 from spendwatch.hooks import httpspans, usage
 from spendwatch.hooks.exchange import Exchange, inside, open_exchange
-from spendwatch.hooks.guard import shielded
-from spendwatch.hooks.seen import Headers, form
+from spendwatch.hooks.guard import caught, shielded
+from spendwatch.hooks.seen import form, raw_headers
 from spendwatch.hooks.stream import PassingAsync, PassingSync, bodies
 from spendwatch.recorder import Recorder
-from spendwatch.wire import Request
+from spendwatch.wire import Request, may_be_call
 
 _FROM_CACHE = ("from_cache", "hishel_from_cache")
 """What hishel, the caching transport for both, marks a kept response with."""
@@ -38,7 +38,9 @@ class Hook:
     def __init__(self, module: Any, recorder: Callable[[], Recorder | None]) -> None:
         self._module = module
         self._recorder = recorder
+        self._name: str = module.__name__
         self._sync_body, self._async_body = bodies(module)
+        self._sync_base, self._async_base = module.SyncByteStream, module.AsyncByteStream
         self._originals: list[tuple[Any, Any, Any]] = []
         self._not_read: type[Exception] = module.RequestNotRead
 
@@ -66,62 +68,66 @@ class Hook:
 
         return _transport_for_url
 
-    @shielded("looking at a request")
     def open(self, recorder: Recorder, request: Any) -> Exchange | None:
         """Begin to watch the request, if it goes to an LLM and nobody watches it yet."""
         if inside.get():
             return None
-        url = request.url
+        # Not shielded() but written out, here and in watch(): for every request of the app.
         try:
-            body = request.content
-        except self._not_read:
-            body = _fields(request.stream)
-        seen = Request(
-            method=request.method,
-            host=url.host,
-            port=url.port,
-            path=url.raw_path.decode("ascii", "replace"),
-            headers=Headers(request.headers.raw),
-            body=body,
-            default_port=80 if url.scheme == "http" else 443,
-        )
-        return open_exchange(recorder, seen, http_span=httpspans.wanted(recorder.settings, self._module.__name__))
+            url = request.url
+            method, path = request.method, url.raw_path.decode("ascii", "replace")
+            if not may_be_call(method, path):
+                return None
+            try:
+                body = request.content
+            except self._not_read:
+                body = _fields(request.stream)
+            seen = Request(
+                method,
+                url.host,
+                url.port,
+                path,
+                raw_headers(request.headers.raw),
+                body,
+                80 if url.scheme == "http" else 443,
+            )
+            return open_exchange(recorder, seen, http_span=httpspans.wanted(recorder.settings, self._name))
+        except Exception as exc:  # noqa: BLE001  # caught() is the place
+            caught("looking at a request", exc)
+            return None
 
-    @shielded("taking hold of a response")
     def watch(self, exchange: Exchange, response: Any, body: type[PassingSync] | type[PassingAsync]) -> None:
         """Let the response's body pass by the exchange from now on."""
-        status = response.status_code
-        if status < 200 or 300 <= status < 400 or any(response.extensions.get(name) for name in _FROM_CACHE):
-            exchange.drop()
-            return
-        if response.is_stream_consumed:
-            # Read already (a test double, or a transport that reads ahead): the whole body is there, decoded.
-            exchange.head(status, Headers(response.headers.raw), decoded=True)
-            exchange.feed(response.content)
-            exchange.end(complete=True)
-            return
-        exchange.head(status, Headers(response.headers.raw))
-        base = self._module.SyncByteStream if body is self._sync_body else self._module.AsyncByteStream
-        if isinstance(response.stream, base):
-            hide = exchange.question is not None and "content-encoding" not in response.headers
-            response.stream = body(response.stream, exchange, usage.Without() if hide else None)
-        else:
-            exchange.end(complete=False)
-
-    def asking(self, exchange: Exchange, request: Any) -> Any:
-        """The request to send: the app's, or a copy that asks for the stream's usage as well."""
-        return (self._asking(exchange.question, request) if exchange.question is not None else None) or request
+        try:
+            status, told = response.status_code, response.extensions
+            if status < 200 or 300 <= status < 400 or told.get(_FROM_CACHE[0]) or told.get(_FROM_CACHE[1]):
+                exchange.drop()
+                return
+            headers = raw_headers(response.headers.raw)
+            if response.is_stream_consumed:
+                # Read already (a test double, or a transport that reads ahead): the whole body is there, decoded.
+                exchange.head(status, headers, decoded=True)
+                exchange.feed(response.content)
+                exchange.end(complete=True)
+                return
+            exchange.head(status, headers)
+            if isinstance(response.stream, self._sync_base if body is self._sync_body else self._async_base):
+                hide = exchange.question is not None and "content-encoding" not in headers
+                response.stream = body(response.stream, exchange, usage.Without() if hide else None)
+            else:
+                exchange.end(complete=False)
+        except Exception as exc:  # noqa: BLE001  # as above
+            caught("taking hold of a response", exc)
 
     @shielded("asking for a stream's usage")
-    def _asking(self, body: bytes, request: Any) -> Any:
-        return usage.asking(self._module, request, body)
+    def asking(self, question: bytes, request: Any) -> Any:
+        """A copy of the app's request with this body, which asks for the stream's usage as well."""
+        return usage.asking(self._module, request, question)
 
     def spans(
         self, exchange: Exchange, transport: Any, request: Any, *, asynchronous: bool
     ) -> tuple[Any, AbstractContextManager[object]]:
-        """The transport to use and the context to send in: with an HTTP span under the call's, if that is wanted."""
-        if not exchange.http_span:
-            return transport, nullcontext()
+        """The transport to use and the context to send in, for an HTTP span under the call's."""
         found = self._with_span(exchange, transport, asynchronous, request)
         return found if found is not None else (transport, nullcontext())
 
@@ -132,7 +138,7 @@ class Hook:
         return httpspans.under(
             exchange.begun,
             transport,
-            self._module.__name__,
+            self._name,
             exchange.tracer_provider,
             asynchronous=asynchronous,
             headers=None if exchange.settings.http_spans else request.headers,
@@ -161,11 +167,13 @@ class _Sync(_Between):
         exchange = hook.open(self._recorder, request)
         if exchange is None:
             return transport.handle_request(request)
-        request = hook.asking(exchange, request)
-        transport, under_call = hook.spans(exchange, transport, request, asynchronous=False)
+        if exchange.question is not None:
+            request = hook.asking(exchange.question, request) or request
         token = inside.set(True)
         try:
-            with under_call:
+            if exchange.http_span:
+                response = self._under_span(exchange, request)
+            else:
                 response = transport.handle_request(request)
         except BaseException as exc:
             exchange.end(complete=False, error=exc)
@@ -174,6 +182,11 @@ class _Sync(_Between):
             inside.reset(token)
         hook.watch(exchange, response, hook._sync_body)
         return response
+
+    def _under_span(self, exchange: Exchange, request: Any) -> Any:
+        transport, under_call = self._hook.spans(exchange, self._transport, request, asynchronous=False)
+        with under_call:
+            return transport.handle_request(request)
 
 
 class _Async(_Between):
@@ -184,11 +197,13 @@ class _Async(_Between):
         exchange = hook.open(self._recorder, request)
         if exchange is None:
             return await transport.handle_async_request(request)
-        request = hook.asking(exchange, request)
-        transport, under_call = hook.spans(exchange, transport, request, asynchronous=True)
+        if exchange.question is not None:
+            request = hook.asking(exchange.question, request) or request
         token = inside.set(True)
         try:
-            with under_call:
+            if exchange.http_span:
+                response = await self._under_span(exchange, request)
+            else:
                 response = await transport.handle_async_request(request)
         except BaseException as exc:
             exchange.end(complete=False, error=exc)
@@ -197,3 +212,8 @@ class _Async(_Between):
             inside.reset(token)
         hook.watch(exchange, response, hook._async_body)
         return response
+
+    async def _under_span(self, exchange: Exchange, request: Any) -> Any:
+        transport, under_call = self._hook.spans(exchange, self._transport, request, asynchronous=True)
+        with under_call:
+            return await transport.handle_async_request(request)

@@ -5,7 +5,8 @@ Never here: a particular HTTP library's classes.
 """
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Sequence
+from operator import itemgetter
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -14,30 +15,15 @@ from spendwatch.wire import Request
 DEFAULT_PORTS = {80, 443}
 
 
-class Headers(Mapping[str, str]):
-    """Raw headers by their lower-case names; of one that is repeated, the last. Only what is asked for is decoded."""
+_NAME, _VALUE = itemgetter(0), itemgetter(1)
 
-    __slots__ = ("_raw",)
 
-    def __init__(self, raw: list[tuple[bytes, bytes]]) -> None:
-        self._raw = {name.lower(): value for name, value in raw}
-
-    def __getitem__(self, name: str) -> str:
-        return self._raw[name.encode("latin-1", "replace")].decode("latin-1")
-
-    def get(self, name: str, default: Any = None) -> Any:
-        """The header's value, or the default."""
-        value = self._raw.get(name.encode("latin-1", "replace"))
-        return value.decode("latin-1") if value is not None else default
-
-    def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and name.encode("latin-1", "replace") in self._raw
-
-    def __iter__(self) -> Iterator[str]:
-        return (name.decode("latin-1") for name in self._raw)
-
-    def __len__(self) -> int:
-        return len(self._raw)
+def raw_headers(raw: Sequence[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Headers as they go over the wire, by their lower-case names; of one that is repeated, the last."""
+    # An SDK sends about twenty: decoded one by one they would cost as much as reading the whole reply.
+    names = b"\n".join(map(_NAME, raw)).decode("latin-1").lower().split("\n")
+    values = b"\n".join(map(_VALUE, raw)).decode("latin-1").split("\n")
+    return dict(zip(names, values, strict=True)) if len(names) == len(values) == len(raw) else headers(raw)
 
 
 def headers(pairs: Iterable[tuple[Any, Any]]) -> dict[str, str]:

@@ -14,7 +14,8 @@ from spendwatch.hooks.usage import Without
 
 class _Passing:
     _stream: Any
-    _exchange: Exchange
+    _exchange: Exchange | None
+    """None once it has ended."""
     _without: Without | None
     """What takes an event out of the stream that the app didn't ask for; None: every byte is passed on as it came."""
 
@@ -33,12 +34,21 @@ class _Passing:
         if exchange is not None:
             exchange.end(complete=False)
 
+    def _end(self, *, complete: bool, error: BaseException | None = None) -> None:
+        exchange = self._exchange
+        if exchange is not None:
+            self._exchange = None
+            exchange.end(complete=complete, error=error)
+
 
 class PassingSync(_Passing):
     """For a sync client. Mixed with the client's own SyncByteStream by bodies()."""
 
     def __iter__(self) -> Iterator[bytes]:
         exchange = self._exchange
+        if exchange is None:
+            yield from self._stream
+            return
         feed, hold, read_on, without = exchange.feed, exchange.held.append, exchange.read_held, self._without
         room = 0
         try:
@@ -56,17 +66,18 @@ class PassingSync(_Passing):
             if without is not None and (passed := without.close()):
                 yield passed
         except BaseException as exc:
-            exchange.end(complete=False, error=exc)
+            self._end(complete=False, error=exc)
             raise
-        exchange.end(complete=True)
+        self._end(complete=True)
 
     def close(self) -> None:
         try:
             self._stream.close()
         except BaseException as exc:
-            self._exchange.end(complete=False, error=exc)
+            self._end(complete=False, error=exc)
             raise
-        self._exchange.end(complete=False)
+        if self._exchange is not None:
+            self._end(complete=False)
 
 
 class PassingAsync(_Passing):
@@ -74,9 +85,13 @@ class PassingAsync(_Passing):
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         exchange = self._exchange
+        inner = self._stream.__aiter__()
+        if exchange is None:
+            async for chunk in inner:
+                yield chunk
+            return
         feed, hold, read_on, without = exchange.feed, exchange.held.append, exchange.read_held, self._without
         room = 0
-        inner = self._stream.__aiter__()
         try:
             async for chunk in inner:
                 room -= len(chunk)
@@ -92,21 +107,22 @@ class PassingAsync(_Passing):
             if without is not None and (passed := without.close()):
                 yield passed
         except BaseException as exc:
-            exchange.end(complete=False, error=exc)
+            self._end(complete=False, error=exc)
             raise
         finally:
             # A generator left half way is closed now, in this task, not some time by the event loop.
             if isinstance(inner, AsyncGenerator):
                 await inner.aclose()
-        exchange.end(complete=True)
+        self._end(complete=True)
 
     async def aclose(self) -> None:
         try:
             await self._stream.aclose()
         except BaseException as exc:
-            self._exchange.end(complete=False, error=exc)
+            self._end(complete=False, error=exc)
             raise
-        self._exchange.end(complete=False)
+        if self._exchange is not None:
+            self._end(complete=False)
 
 
 def bodies(module: Any) -> tuple[type[PassingSync], type[PassingAsync]]:

@@ -183,13 +183,13 @@ def _fit(hint: Any, value: Any) -> tuple[bool, Any]:
     return False, None
 
 
-_MAX_COUNT = 1 << 50
+MAX_COUNT = 1 << 50
 
 
 def count(value: object) -> int | None:
     """A number of tokens: a whole number of at least 0, also when written as 12.0 or "12"; else None."""
     if type(value) is int:
-        return value if 0 <= value < _MAX_COUNT else None
+        return value if 0 <= value < MAX_COUNT else None
     if isinstance(value, Decimal | float):
         return int(value) if 0 <= value < 1e15 and value == int(value) else None
     if isinstance(value, str):

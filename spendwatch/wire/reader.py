@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from decimal import Decimal
 from enum import Enum
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from spendwatch import money
 from spendwatch.calls import NOTHING, Fingerprint
-from spendwatch.draft import loose
 from spendwatch.fingerprint import Fingerprinter, PromptPrint, ReplyPrint
 from spendwatch.wire import providers
 from spendwatch.wire.jsonread import loads, mapping, text
@@ -32,9 +31,6 @@ _SSE_STARTS = (b"data:", b"event:", b"id:", b"retry:", b":")
 _MEDIA = ("audio/", "image/", "video/")
 """Raw samples may begin with any byte. Of the mislabelled replies that were seen, none was labelled as these."""
 _STARTS = (*_SSE_STARTS[:-1], _BOM)
-
-
-_LooseReply = loose(Reply)
 
 
 class Splitting(Protocol):
@@ -63,6 +59,29 @@ class Reader:
     lines = False
     """Whether the format's replies are JSON objects, one a line, also when there is one only."""
 
+    # What is found out, as long as nothing is. Values of the class, because most readers never change most of them.
+    status = 0
+    headers: Mapping[str, str] = NOTHING
+    framing = Framing.UNSEEN
+    asked_for_stream = False
+    request_model: str | None = None
+    response_model: str | None = None
+    response_id: str | None = None
+    serving_provider: str | None = None
+    system_fingerprint: str | None = None
+    cost: Decimal | None = None
+    service_tier: str | None = None
+    error: tuple[str | None, str | None] | None = None
+    ended = False
+    """Whether a stream's terminal event was seen."""
+    array_stream = False
+    """Whether the reply is a stream in the form of one JSON array."""
+    note: str | None = None
+    prompt: PromptPrint | None = None
+    _leading = b""
+    _splitter: Splitting | None = None
+    _size = 0
+
     def __init__(
         self, request: Request, provider: str | None, fingerprints: Fingerprinter | None, *, tool_names: bool = True
     ) -> None:
@@ -70,35 +89,12 @@ class Reader:
         self.provider = provider
         self.fingerprints = fingerprints
         self.tool_names = tool_names
-        self.status = 0
-        self.headers: Mapping[str, str] = NOTHING
-        self.framing = Framing.UNSEEN
-        self.asked_for_stream = False
-
-        self.request_model: str | None = None
-        self.response_model: str | None = None
-        self.response_id: str | None = None
-        self.serving_provider: str | None = None
-        self.system_fingerprint: str | None = None
         self.tally = Tally()
-        self.cost: Decimal | None = None
-        self.service_tier: str | None = None
         self.finish_reasons: dict[int, str] = {}
         self.tools: list[str] = []
-        self.error: tuple[str | None, str | None] | None = None
-        self.ended = False
-        """Whether a stream's terminal event was seen."""
-        self.array_stream = False
-        """Whether the reply is a stream in the form of one JSON array."""
         self.attributes: dict[str, str] = {}
-        self.note: str | None = None
-        self.prompt: PromptPrint | None = None
         self.said: ReplyPrint | None = fingerprints.reply() if fingerprints is not None else None
-
-        self._leading = b""
-        self._splitter: Splitting | None = None
         self._document = Clipped(MAX_DOCUMENT)
-        self._size = 0
         self.read_request()
 
     # What a wire format adds.
@@ -244,7 +240,7 @@ class Reader:
         if tally.cache_write_5m_input_tokens is not None:
             self.attributes["cache_write_5m_input_tokens"] = str(tally.cache_write_5m_input_tokens)
         kind, code = self.error or (None, None)
-        made = _LooseReply(
+        return Reply(
             is_inference=self.is_inference,
             provider_name=self.provider or self._name_provider(response_id),
             serving_provider=self.serving_provider,
@@ -257,7 +253,7 @@ class Reader:
             upstream_cost=tally.upstream_cost,
             is_byok=tally.is_byok,
             service_tier=self.service_tier or tally.service_tier,
-            finish_reasons=tuple([reason for _, reason in sorted(self.finish_reasons.items())]),
+            finish_reasons=self._reasons(),
             tool_calls=tuple(self.tools) if self.tool_names else (),
             streamed=(self._splitter is not None and not self.lines) or self.asked_for_stream,
             is_error=is_error,
@@ -269,8 +265,10 @@ class Reader:
             attributes=MappingProxyType(self.attributes) if self.attributes else NOTHING,
             note=self.note,
         )
-        made.__class__ = Reply
-        return cast(Reply, made)
+
+    def _reasons(self) -> tuple[str, ...]:
+        found = self.finish_reasons
+        return tuple(found.values()) if len(found) < 2 else tuple([reason for _, reason in sorted(found.items())])
 
     def unread(self) -> None:
         """Called for a good reply that is neither JSON nor events; a format whose replies are media overrides it."""

@@ -4,16 +4,16 @@ Both are plain facts of one HTTP exchange. None means that the exchange did not 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from decimal import Decimal
+
+import msgspec
 
 from spendwatch.calls import NOTHING, Fingerprint, TokenUsage
 
 NO_USAGE = TokenUsage()
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(msgspec.Struct, frozen=True):
     """One HTTP request as it goes out."""
 
     method: str
@@ -31,8 +31,7 @@ class Request:
     """What port None stands for, by the scheme."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True, kw_only=True):
     """What one exchange said, in the terms of an LLMCall. Costs are USD."""
 
     is_inference: bool = True
@@ -62,7 +61,7 @@ class Reply:
     """Whether a stream reached its own end; for a plain reply None, or False when it broke off."""
     fingerprint: Fingerprint | None = None
     wire_format: str
-    attributes: Mapping[str, str] = field(default_factory=lambda: NOTHING)
+    attributes: Mapping[str, str] = NOTHING
     """Further facts: choice_count, server_tools, cache_write_5m_input_tokens, ..."""
     note: str | None = None
     """Why the reply, or a part of it, could not be read."""

@@ -12,7 +12,7 @@ from typing import Any, cast
 from spendwatch import money
 from spendwatch.calls import TokenUsage
 from spendwatch.draft import loose
-from spendwatch.wire.jsonread import count, mapping
+from spendwatch.wire.jsonread import MAX_COUNT, count, mapping
 
 XAI_TICK_EXPONENT = 10
 """xAI reports cost in ticks, 10^10 to the dollar: docs.x.ai, "Cost tracking"."""
@@ -71,44 +71,88 @@ def first_count(*values: object) -> int | None:
     return None
 
 
+_TOP, _IN, _OUT = range(3)
+"""The object itself, its details of the input, its details of the output."""
+_IN_NAMES = ("prompt_tokens_details", "input_tokens_details", "input_token_details", "prompt_token_details")
+_OUT_NAMES = ("completion_tokens_details", "output_tokens_details", "output_token_details")
+# Where a count may stand, the better place first.
+_PLACES: dict[str, tuple[tuple[int, str], ...]] = {
+    "input_tokens": ((_TOP, "prompt_tokens"), (_TOP, "input_tokens")),
+    "output_tokens": ((_TOP, "completion_tokens"), (_TOP, "output_tokens")),
+    "total_tokens": ((_TOP, "total_tokens"),),
+    "cache_read_input_tokens": (
+        (_IN, "cached_tokens"),
+        (_TOP, "prompt_cache_hit_tokens"),
+        (_TOP, "cache_read_input_tokens"),
+        (_TOP, "cached_tokens"),
+    ),
+    "cache_write_input_tokens": (
+        (_IN, "cache_write_tokens"),
+        (_IN, "cache_creation_input_tokens"),
+        (_IN, "cache_creation_tokens"),
+        (_TOP, "cache_creation_input_tokens"),
+        (_TOP, "cache_write_tokens"),
+    ),
+    "reasoning_output_tokens": ((_OUT, "reasoning_tokens"), (_TOP, "reasoning_tokens")),
+    "input_audio_tokens": ((_IN, "audio_tokens"),),
+    "input_image_tokens": ((_IN, "image_tokens"),),
+    "output_audio_tokens": ((_OUT, "audio_tokens"),),
+    "output_image_tokens": ((_OUT, "image_tokens"),),
+}
+_COSTS = frozenset({"cost", "cost_in_usd_ticks", "pydantic_ai_gateway", "cost_details", "is_byok"})
+_MAX_SHAPES = 256
+
+
 def read_openai(usage: Mapping[str, Any]) -> Tally:
     """An OpenAI-shaped usage object: chat, completions, responses, embeddings, images, transcriptions, rerank."""
-    tally = Tally()
-    details_in = mapping(
-        usage.get("prompt_tokens_details")
-        or usage.get("input_tokens_details")
-        or usage.get("input_token_details")
-        or usage.get("prompt_token_details")
-    )
-    details_out = mapping(
-        usage.get("completion_tokens_details")
-        or usage.get("output_tokens_details")
-        or usage.get("output_token_details")
-    )
-    tally.input_tokens = first_count(usage.get("prompt_tokens"), usage.get("input_tokens"))
-    tally.output_tokens = first_count(usage.get("completion_tokens"), usage.get("output_tokens"))
-    tally.total_tokens = count(usage.get("total_tokens"))
-    tally.cache_read_input_tokens = first_count(
-        details_in.get("cached_tokens"),
-        usage.get("prompt_cache_hit_tokens"),
-        usage.get("cache_read_input_tokens"),
-        usage.get("cached_tokens"),
-    )
-    _cache_writes(usage, details_in, tally)
-    tally.reasoning_output_tokens = first_count(details_out.get("reasoning_tokens"), usage.get("reasoning_tokens"))
-    if details_in:
-        tally.input_audio_tokens = count(details_in.get("audio_tokens"))
-        tally.input_image_tokens = count(details_in.get("image_tokens"))
-    if details_out:
-        tally.output_audio_tokens = count(details_out.get("audio_tokens"))
-        tally.output_image_tokens = count(details_out.get("image_tokens"))
-    if tally.input_audio_tokens is None and usage.get("prompt_audio_seconds"):
-        _hear(tally)
+    details_in = mapping(next(filter(None, map(usage.get, _IN_NAMES)), None))
+    details_out = mapping(next(filter(None, map(usage.get, _OUT_NAMES)), None))
+    tally = _of_known_shape(usage, details_in, details_out)
+    if tally is None:
+        groups = (usage, details_in, details_out)
+        tally = Tally()
+        for name, places in _PLACES.items():
+            setattr(tally, name, first_count(*[groups[group].get(place) for group, place in places]))
+        _lifetimes(usage, details_in, tally)
+        if tally.input_audio_tokens is None and usage.get("prompt_audio_seconds"):
+            _hear(tally)
     _balance(tally)
-    read_cost(usage, tally)
+    if not _COSTS.isdisjoint(usage):
+        read_cost(usage, tally)
     tier = usage.get("service_tier")
     tally.service_tier = tier if isinstance(tier, str) else None
     return tally
+
+
+_Shape = tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]
+_shapes: dict[_Shape, tuple[tuple[str, ...], tuple[tuple[int, str], ...]]] = {}
+"""The members of a usage object -> the counts it has, and where each stands."""
+_INTEGERS = {int}
+
+
+def _of_known_shape(usage: Mapping[str, Any], details_in: dict[str, Any], details_out: dict[str, Any]) -> Tally | None:
+    """The counts of an object in which every one is a plain number; None for any other.
+
+    A provider's objects have the same members time and again: then the place of each count is known.
+    """
+    if "cache_creation" in usage or "cache_creation" in details_in or "prompt_audio_seconds" in usage:
+        return None
+    shape = (tuple(usage), tuple(details_in), tuple(details_out))
+    found = _shapes.get(shape)
+    if found is None:
+        if len(_shapes) >= _MAX_SHAPES:
+            _shapes.clear()
+        there = (
+            (name, [(at, place) for at, place in places if place in shape[at]]) for name, places in _PLACES.items()
+        )
+        first = {name: places[0] for name, places in there if places}
+        found = _shapes[shape] = (tuple(first), tuple(first.values()))
+    names, places = found
+    groups = (usage, details_in, details_out)
+    values = [groups[at][place] for at, place in places]
+    if set(map(type, values)) != _INTEGERS or min(values) < 0 or max(values) >= MAX_COUNT:
+        return None
+    return Tally(**dict(zip(names, values, strict=True)))
 
 
 def read_timings(timings: Mapping[str, Any]) -> Tally:
@@ -126,18 +170,11 @@ def read_timings(timings: Mapping[str, Any]) -> Tally:
     )
 
 
-def _cache_writes(usage: Mapping[str, Any], details: Mapping[str, Any], tally: Tally) -> None:
+def _lifetimes(usage: Mapping[str, Any], details: Mapping[str, Any], tally: Tally) -> None:
     lifetimes = mapping(usage.get("cache_creation") or details.get("cache_creation"))
     if lifetimes:
         tally.cache_write_5m_input_tokens = count(lifetimes.get("ephemeral_5m_input_tokens"))
         tally.cache_write_1h_input_tokens = count(lifetimes.get("ephemeral_1h_input_tokens"))
-    tally.cache_write_input_tokens = first_count(
-        details.get("cache_write_tokens"),
-        details.get("cache_creation_input_tokens"),
-        details.get("cache_creation_tokens"),
-        usage.get("cache_creation_input_tokens"),
-        usage.get("cache_write_tokens"),
-    )
     if tally.cache_write_input_tokens is None and lifetimes:
         parts = [n for n in map(count, lifetimes.values()) if n is not None]
         tally.cache_write_input_tokens = sum(parts) if parts else None

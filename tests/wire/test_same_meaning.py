@@ -3,12 +3,12 @@
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from decimal import Decimal
 from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from spendwatch.wire import Reply
 from tests.wire import corpus
