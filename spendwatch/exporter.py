@@ -8,9 +8,11 @@ import base64
 import gzip
 import http.client
 import ssl
+import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from enum import Enum
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from spendwatch import otlp
@@ -40,6 +42,35 @@ class Outcome:
     text: str = ""
     retry_after_s: float | None = None
     rejected: int = 0
+
+
+class _Lines:
+    """The file under a response, which knows how its head ended."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+        self.last = b""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def readline(self, *args: Any) -> bytes:
+        self.last = self._file.readline(*args)
+        return self.last
+
+
+class _Response(http.client.HTTPResponse):
+    """A response whose head is whole: http.client takes the end of the connection for the end of a head."""
+
+    def begin(self) -> None:
+        file: Any = self.fp
+        lines: Any = _Lines(file)
+        self.fp = lines
+        super().begin()
+        if self.fp is not None:  # it is closed already where there is no body
+            self.fp = file
+        if lines.last not in (b"\r\n", b"\n"):
+            raise http.client.IncompleteRead(lines.last)
 
 
 class Exporter:
@@ -94,13 +125,32 @@ class Exporter:
             headers["content-encoding"] = "gzip"
         connection.request("POST", self._target, body=body, headers=headers)
         response = connection.getresponse()
-        answer = response.read(_MAX_ANSWER)
+        answer = self._read(response)
         if response.will_close or not response.isclosed():
             self.close()
         kind = response.getheader("content-type", "")
         return judge(response.status, response.getheader("retry-after"), answer, content_type=kind)
 
+    def _read(self, response: http.client.HTTPResponse) -> bytes:
+        """The answer's body. One that broke off is no answer, whatever its status; nor is one that takes for ever."""
+        until = time.monotonic() + self._settings.timeout_s
+        answer = b""
+        while len(answer) < _MAX_ANSWER and (data := response.read1(_MAX_ANSWER)):
+            answer += data
+            if time.monotonic() > until:
+                raise TimeoutError("the answer came too slowly")
+        if len(answer) < _MAX_ANSWER:
+            if response.length:
+                raise http.client.IncompleteRead(b"", response.length)
+            response.read()  # nothing is left; the connection is free for the next request
+        return answer
+
     def _connect(self) -> http.client.HTTPConnection:
+        connection = self._connection_to()
+        connection.response_class = _Response
+        return connection
+
+    def _connection_to(self) -> http.client.HTTPConnection:
         scheme, host = self._parts.scheme, self._parts.hostname or ""
         port = self._parts.port or (443 if scheme == "https" else 80)
         timeout = self._settings.timeout_s
