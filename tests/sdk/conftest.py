@@ -62,10 +62,10 @@ def run(provider: Loopback, tmp_path: Path) -> Iterator[Run]:
     """Start a Python process with a spool below tmp_path. Its program has `call(n)`; endpoint is its receiver."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(program: str, endpoint: str, **env: str) -> "subprocess.Popen[str]":
+    def start(program: str, endpoint: str, *, python: str = sys.executable, **env: str) -> "subprocess.Popen[str]":
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("SPENDWATCH_", "OTEL_", "PYTEST_"))}
         process = subprocess.Popen(
-            [sys.executable, "-c", PROLOGUE + textwrap.dedent(program)],
+            [python, "-c", PROLOGUE + textwrap.dedent(program)],
             cwd=ROOT,
             text=True,
             stdin=subprocess.PIPE,

@@ -1,12 +1,13 @@
 """Beside other instrumentations of the same calls: one span of ours per HTTP call, in its place in their trace, and one
 row at ingest when both are sent to the same server. Each is skipped by name where its package is not installed."""
 
-import subprocess
-import sys
+from typing import Any
 
 import pytest
 
-from tests.sdk.coexistence.conftest import Program, at_ingest
+from tests.hooks.loopback import Answer, Loopback
+from tests.hooks.loopback import Seen as Asked
+from tests.sdk.coexistence.conftest import Ingest, Program, Seen, need
 
 OPENAI = """
 import openai
@@ -38,19 +39,16 @@ OTHERS = {
 }
 
 
-def need(module: str) -> None:
-    """Skip where it can't be imported: it is missing, or does not fit the versions of the others here."""
-    tried = subprocess.run([sys.executable, "-c", f"import {module}"], capture_output=True, text=True)
-    if tried.returncode != 0:
-        pytest.skip(f"{module} can't be imported ({(tried.stderr.strip().splitlines() or ['?'])[-1]})")
-
-
+@pytest.mark.parametrize("host", ["a known one", "unknown"])
 @pytest.mark.parametrize("first", ["spendwatch", "the other"])
 @pytest.mark.parametrize("other", OTHERS)
-def test_another_genai_instrumentation_is_the_parent_and_one_row(other: str, first: str, program: Program) -> None:
+def test_another_genai_instrumentation_is_the_parent_and_one_row(
+    other: str, first: str, host: str, program: Program, at_ingest: Ingest
+) -> None:
     module, put_in = OTHERS[other]
     need(module)
-    ours = "spendwatch.instrument(hosts={'127.0.0.1': 'openai'})"
+    # A host that we don't know is the provider's name to us; to them every client of OpenAI's calls "openai".
+    ours = "spendwatch.instrument()" if host == "unknown" else "spendwatch.instrument(hosts={'127.0.0.1': 'openai'})"
     order = [ours, put_in] if first == "spendwatch" else [put_in, ours]
     seen = program("\n".join(["own_provider()", *order, OPENAI, ASK, ASK]))
     assert len(seen.ours) == 2
@@ -62,14 +60,34 @@ def test_another_genai_instrumentation_is_the_parent_and_one_row(other: str, fir
     for span in seen.ours:
         assert span.trace_id.hex() == theirs[span.parent_span_id.hex()]["trace_id"]
     rows = at_ingest(seen)
-    if other == "OpenInference":
-        assert all(row.response_id is None for row in rows if row.source != "sdk")
-        pytest.xfail("its spans name no id of the reply, so that a server can't tell that they are the same calls")
-    assert len(rows) == 1  # the provider answers with the same id to both: the same call as far as a server can know
-    assert (rows[0].usage.input_tokens, rows[0].usage.output_tokens, rows[0].source) == (1231, 47, "sdk")
+    assert len(rows) == 2
+    for row in rows:
+        assert (row.usage.input_tokens, row.usage.output_tokens, row.source) == (1231, 47, "sdk")
 
 
-def test_the_anthropic_sdks_own_span_is_the_parent_and_one_row(program: Program) -> None:
+@pytest.mark.parametrize("between", ["", "with trace.get_tracer('app').start_as_current_span('wrapper'):\n    "])
+def test_all_of_them_at_once_and_a_retry_are_one_row_a_call(
+    between: str, program: Program, at_ingest: Ingest, provider: Loopback
+) -> None:
+    need(*(module for name, (module, _) in OTHERS.items() if "v2" not in name))
+    good = provider.answers
+
+    def answer(asked: Asked) -> Answer:
+        if len(provider.seen) == 1:
+            return Answer(chunks=[b'{"error": {"message": "slow down"}}'], status=429, framing="length")
+        return good(asked)
+
+    provider.answers = answer
+    put_in = [text for name, (_, text) in OTHERS.items() if "v2" not in name]
+    ask = between + ASK.strip().replace("\n", "; ")
+    seen = program("\n".join(["own_provider()", "spendwatch.instrument()", *put_in, OPENAI, ask]))
+    assert len(seen.ours) == 2  # the attempt that was refused, and the one that was not
+    rows = at_ingest(seen)
+    assert sorted(row.http_status or 0 for row in rows) == [200, 429]
+    assert [row.source for row in rows] == ["sdk", "sdk"]
+
+
+def test_the_anthropic_sdks_own_span_is_the_parent_and_one_row(program: Program, at_ingest: Ingest) -> None:
     need("anthropic")
     seen = program("""
     own_provider()
@@ -95,21 +113,83 @@ def test_the_anthropic_sdks_own_span_is_the_parent_and_one_row(program: Program)
         assert ours.parent_span_id.hex() == own[0]["span_id"]
 
 
+def test_in_the_apps_own_traces_an_anthropic_call_is_one_span_with_tokens(program: Program) -> None:
+    need("anthropic._tracing")  # the versions that make a span themselves
+    seen = program("""
+    from tests.hooks.loopback import Answer, Loopback
+    from tests.hooks.replies import MESSAGE
+    refused = Answer(chunks=[b'{"type": "error"}'], status=429, headers={"retry-after-ms": "1"}, framing="length")
+    good = Answer(chunks=[json.dumps(MESSAGE).encode()], framing="length")
+    server = Loopback()
+    server.answers = lambda seen: refused if len(server.seen) == 1 else good
+    server.__enter__()
+    os.environ.pop("SPENDWATCH_ENDPOINT")
+    spendwatch.instrument(tracer_provider=own_provider(), hosts={"127.0.0.1": "anthropic"}, http_spans=False)
+    import anthropic
+    client = anthropic.Anthropic(api_key="sk-ant-x", base_url=server.url)
+    client.messages.create(model="claude-sonnet-4-5", max_tokens=9, messages=[{"role": "user", "content": "hi"}])
+    """)
+    told = [span for span in seen.apps if "gen_ai.usage.output_tokens" in span["attributes"]]
+    assert [span["scope"] for span in told] == ["com.anthropic.sdk.python"]
+    assert told[0]["attributes"]["spendwatch.cost.basis"] == "listed"
+    refused = [span for span in seen.apps if span["scope"] == "spendwatch"]
+    assert [span["attributes"]["http.response.status_code"] for span in refused] == [429]
+    assert refused[0]["parent"] == told[0]["span_id"]
+
+
+AIO = """
+import aiohttp, asyncio
+async def ask():
+    async with aiohttp.ClientSession() as session:
+        async with session.post(URL, json=BODY) as reply:
+            await reply.read()
+for _ in range(2): asyncio.run(ask())
+"""
+# What is in the process -> its instrumentor, what asks twice, and where its spans stand to ours.
+HTTP = {
+    "httpx": ("httpx.HTTPXClientInstrumentor", "call(2)", "below"),
+    "requests": (
+        "requests.RequestsInstrumentor",
+        "import requests\nfor _ in range(2): requests.post(URL, json=BODY).raise_for_status()",
+        "above",
+    ),
+    "urllib3": (
+        "urllib3.URLLib3Instrumentor",
+        "import urllib3\nfor _ in range(2): urllib3.PoolManager().request('POST', URL, json=BODY)",
+        "above",
+    ),
+    "aiohttp": ("aiohttp_client.AioHttpClientInstrumentor", AIO, "above"),
+}
+
+
+@pytest.mark.parametrize("http_spans", [None, True, False])
 @pytest.mark.parametrize("first", ["spendwatch", "the other"])
-def test_http_instrumentation_makes_a_child_and_no_second_call(first: str, program: Program) -> None:
-    need("opentelemetry.instrumentation.httpx")
-    ours = "spendwatch.instrument(hosts={'127.0.0.1': 'openai'})"
-    other = "from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor as I; I().instrument()"
+@pytest.mark.parametrize("client", HTTP)
+def test_http_instrumentation_makes_one_span_a_call_and_no_second_call(
+    client: str, first: str, http_spans: bool | None, program: Program, at_ingest: Ingest, provider: Loopback
+) -> None:
+    instrumentor, ask, place = HTTP[client]
+    module, name = instrumentor.split(".")
+    need(f"opentelemetry.instrumentation.{module}", "opentelemetry.instrumentation.httpx")
+    ours = f"spendwatch.instrument(hosts={{'127.0.0.1': 'openai'}}, http_spans={http_spans})"
+    other = f"from opentelemetry.instrumentation.{module} import {name}; {name}().instrument()"
     order = [ours, other] if first == "spendwatch" else [other, ours]
-    seen = program("\n".join(["own_provider()", *order, "call(2)"]))
+    body = 'BODY = {"model": "gpt-4o-mini", "messages": []}'
+    seen = program("\n".join(["own_provider()", *order, body, ask]))
     assert len(seen.ours) == 2
-    http = [span for span in seen.apps if span["scope"] == "opentelemetry.instrumentation.httpx"]
-    assert len(http) == 2
-    assert {span["parent"] for span in http} == {span.span_id.hex() for span in seen.ours}
-    assert len(at_ingest(seen)) == 1
+    http = [span for span in seen.apps if span["scope"] != "spendwatch"]
+    assert [span["scope"] for span in http] == [f"opentelemetry.instrumentation.{module}"] * 2
+    if place == "below":
+        assert {span["parent"] for span in http} == {span.span_id.hex() for span in seen.ours}
+    else:
+        assert {span["span_id"] for span in http} == {span.parent_span_id.hex() for span in seen.ours}
+    # The header is theirs: their spans' context goes to the provider as without us.
+    sent = {asked.headers["traceparent"].split("-")[2] for asked in provider.seen}
+    assert sent == {span["span_id"] for span in http}
+    assert len(at_ingest(seen)) == 2
 
 
-def test_logfire_is_the_parent_and_one_row(program: Program) -> None:
+def test_logfire_is_the_parent_and_one_row(program: Program, at_ingest: Ingest) -> None:
     need("logfire")
     need("opentelemetry.instrumentation.httpx")
     seen = program(f"""
@@ -128,21 +208,27 @@ def test_logfire_is_the_parent_and_one_row(program: Program) -> None:
     assert rows[0].source == "sdk"
 
 
-def test_beside_langfuse_a_call_is_recorded_once(program: Program) -> None:
+def _named(seen: Seen, name: str) -> dict[str, Any] | None:
+    return next((span for span in seen.apps if span["name"] == name), None)
+
+
+@pytest.mark.parametrize("where", ["alone", "under a span of the app's"])
+def test_beside_langfuse_a_call_is_one_row(where: str, program: Program, at_ingest: Ingest) -> None:
     need("langfuse")
+    span = "with trace.get_tracer('app').start_as_current_span('app'):\n        " if where != "alone" else ""
     seen = program(f"""
     own_provider()
     os.environ.update(LANGFUSE_PUBLIC_KEY="pk-lf-x", LANGFUSE_SECRET_KEY="sk-lf-x", LANGFUSE_HOST="http://127.0.0.1:1")
     spendwatch.instrument(hosts={{"127.0.0.1": "openai"}})
     from langfuse.openai import openai
     client = openai.OpenAI(api_key="sk-x", base_url=os.environ["TEST_PROVIDER"] + "/v1")
-    {ASK.strip().replace(chr(10), chr(10) + "    ")}
+    {span}{ASK.strip().replace(chr(10), "; ")}
     """)
     assert len(seen.ours) == 1
     assert any("langfuse" in span["scope"] for span in seen.apps)
-    # It does not make its span the current one, so ours stands where the app's code stood: at the root.
-    assert not seen.ours[0].parent_span_id
-    assert [row.source for row in at_ingest(seen)].count("sdk") == 1
+    # It does not make its span the current one, so ours stands where the app's code stood.
+    assert seen.ours[0].parent_span_id.hex() == (within["span_id"] if (within := _named(seen, "app")) else "")
+    assert [row.source for row in at_ingest(seen)] == ["sdk"]
 
 
 LAYERS = {
@@ -169,7 +255,7 @@ LAYERS = {
 
 
 @pytest.mark.parametrize("layer", LAYERS)
-def test_a_layer_over_the_sdk_is_one_call(layer: str, program: Program) -> None:
+def test_a_layer_over_the_sdk_is_one_call(layer: str, program: Program, at_ingest: Ingest) -> None:
     module, text = LAYERS[layer]
     need(module)
     ours = "own_provider()\nspendwatch.instrument(hosts={'127.0.0.1': 'openai'})\n"
@@ -178,7 +264,7 @@ def test_a_layer_over_the_sdk_is_one_call(layer: str, program: Program) -> None:
     assert len(at_ingest(seen)) == 1
 
 
-def test_httpx_and_httpx2_in_one_process_are_recorded_alike(program: Program) -> None:
+def test_httpx_and_httpx2_in_one_process_are_recorded_alike(program: Program, at_ingest: Ingest) -> None:
     need("httpx2")
     seen = program("""
     spendwatch.instrument(service="both")
@@ -190,10 +276,11 @@ def test_httpx_and_httpx2_in_one_process_are_recorded_alike(program: Program) ->
     """)
     assert len(seen.ours) == 2
     first, second = ({a.key: a.value for a in span.attributes} for span in seen.ours)
+    assert first.pop("gen_ai.response.id") != second.pop("gen_ai.response.id")
     assert first == second
 
 
-def test_sending_what_was_recorded_makes_no_span_and_no_call(program: Program) -> None:
+def test_sending_what_was_recorded_makes_no_span_and_no_call(program: Program, at_ingest: Ingest) -> None:
     need("opentelemetry.instrumentation.httpx")
     seen = program("""
     own_provider()
