@@ -26,6 +26,9 @@ _TEXT_CHUNKS = Run(TextChunk)
 _LAST = 4
 """At the end of a stream come the chunks that are not only text."""
 _MAX_TRIES = 3
+_LARGE = 16 * 1024
+"""A chunk that can't be read and is larger than this is one that was clipped, not one that broke off."""
+_FINISH = re.compile(rb'"finish_reason"\s*:\s*"(\w+)"')
 
 
 class ChatReader(Reader):
@@ -106,6 +109,10 @@ class ChatReader(Reader):
                 self.event(name, line)
         else:
             usage = tail_object(data, "usage")
+            reasons = _FINISH.findall(data) if len(data) > _LARGE else ()
+            if reasons:
+                # A whole call in one chunk, whose arguments lost their middle.
+                self.finish_reasons.setdefault(0, reasons[-1].decode())
             if usage is not None:
                 self._usage = usage
             elif name == b"error" and self._errors < MAX_ERROR_EVENTS:

@@ -1,5 +1,6 @@
 """OpenAI's formats wherever they are served, in the variants that documentation, SDKs and other servers show."""
 
+import json
 from decimal import Decimal
 from typing import Any
 
@@ -144,6 +145,15 @@ def test_a_stream_however_it_is_framed(body: bytes, expected: dict[str, Any]) ->
 def test_a_tool_counts_once_however_its_call_is_cut_up(chunks: list[dict[str, Any]], tools: tuple[str, ...]) -> None:
     body = sse(*chunks, chunk({}, "tool_calls"), LAST, "[DONE]")
     assert read(CHAT, {**ASKED, "stream": True}, body).tool_calls == tools
+
+
+@pytest.mark.parametrize("shift", range(4))
+def test_a_large_call_in_one_chunk_is_read_though_its_middle_is_not_kept(shift: int) -> None:
+    code = "x" * shift + '\\"' * 20_000
+    call = {"index": 0, "id": "a", "type": "function", "function": {"name": "f", "arguments": json.dumps({"c": code})}}
+    body = sse(chunk({"tool_calls": [call]}, "tool_calls", usage=USAGE), "[DONE]")
+    expected = {**COUNTS, "tool_calls": ("f",), "finish_reasons": ("tool_calls",), "complete": True}
+    assert facts(read(CHAT, {**ASKED, "stream": True}, body), *expected) == expected
 
 
 def test_a_text_and_a_tool_call_as_two_choices_of_one_index_are_both_read() -> None:
