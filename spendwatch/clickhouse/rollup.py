@@ -74,6 +74,52 @@ def roll(ch: Connection) -> RollResult:
     return RollResult(hours=len(due), days=days, joined=joined, duration_s=time.monotonic() - began)
 
 
+def mend(ch: Connection) -> int:
+    """Make the sums again of all hours whose sums are not those of their calls; returns how many.
+
+    For when calls were taken away rather than replaced, which leaves no trace of the hour. Raises StoreError.
+    """
+    ((now_us,),) = ch.query("now", "SELECT toUnixTimestamp64Micro(now64(6))")
+    wrong = _wrong_hours(ch)
+    if wrong:
+        generation = now_us * 4096 + secrets.randbelow(4096)
+        for some in _portions(ch, wrong):
+            _rebuild(ch, some, generation, provisional=False)
+        # It says nothing of other hours, so the line of hour 0 stays as it is.
+        _commit(ch, dict.fromkeys(wrong, False), generation, now_us // 1000, of_all=False)
+    now = datetime.fromtimestamp(now_us / 1_000_000, UTC)
+    daily.roll(ch, now, now_us * 4096 + 4095)
+    return len(wrong)
+
+
+def _wrong_hours(ch: Connection) -> list[datetime]:
+    """The hours whose calls and sums differ in count, cost or tokens. Not those that keep their sums."""
+    months = ch.query(
+        "months",
+        "SELECT DISTINCT toUnixTimestamp(toStartOfMonth(hour, 'UTC')) AS month, "
+        "toUnixTimestamp(toStartOfMonth(addMonths(hour, 1), 'UTC')) FROM llm_calls_hourly ORDER BY month",
+    )
+    out: list[datetime] = []
+    for start, end in months:
+        within = "hour >= toDateTime({start:UInt32}, 'UTC') AND hour < toDateTime({end:UInt32}, 'UTC')"
+        started_within = within.replace("hour", "toStartOfHour(started_at)")
+        rows = ch.query(
+            "wrong_hours",
+            "SELECT toUnixTimestamp(hour) FROM (SELECT toStartOfHour(started_at) AS hour, count() AS calls, "
+            f"{hourly.MEASURES['effective_cost']} AS cost, {hourly.MEASURES['input_tokens']} AS tokens "
+            f"FROM llm_calls FINAL WHERE {started_within} GROUP BY hour) AS standing FULL OUTER JOIN "
+            "(SELECT hour, sum(calls) AS calls, sum(effective_cost) AS cost, sum(input_tokens) AS tokens "
+            f"FROM llm_calls_hourly WHERE {within} AND {hourly.NEWEST.format(where=f'WHERE {within}')} GROUP BY hour) "
+            "AS summed USING (hour) WHERE (standing.calls, standing.cost, standing.tokens) "
+            "!= (summed.calls, summed.cost, summed.tokens) ORDER BY 1",
+            {"start": start, "end": end},
+        )
+        hours = [datetime.fromtimestamp(hour, UTC) for (hour,) in rows]
+        frozen = retention.frozen(ch, hours)
+        out += [hour for hour in hours if hour not in frozen]
+    return out
+
+
 def _due(ch: Connection, mark: hourly.Watermark, now: datetime) -> dict[datetime, bool]:
     """The hours to rebuild now, and whether each is still settling, so that it is sure to be rebuilt once more."""
     stored = ch.query(
@@ -142,10 +188,13 @@ def _rebuild(ch: Connection, hours: Sequence[datetime], generation: int, provisi
     )
 
 
-def _commit(ch: Connection, due: dict[datetime, bool], generation: int, looked_ms: int) -> None:
-    """Put the rebuilt hours in force, all at once. The line of hour 0 says up to where the calls were looked at."""
+def _commit(
+    ch: Connection, due: Mapping[datetime, bool], generation: int, looked_ms: int, *, of_all: bool = True
+) -> None:
+    """Put the rebuilt hours in force, all at once. The line of hour 0 says up to where all calls were looked at."""
     lines = [(int(hour.timestamp()), generation, looked_ms, int(settling)) for hour, settling in sorted(due.items())]
-    lines.append((0, generation, looked_ms, 0))
+    if of_all:
+        lines.append((0, generation, looked_ms, 0))
     columns = list(_GENERATION_COLUMNS)
     data = list(zip(*lines, strict=True))
     ch.insert("commit_hours", "llm_calls_generations", columns, list(_GENERATION_COLUMNS.values()), data)
@@ -233,10 +282,6 @@ def _join_repeats(ch: Connection, mark: hourly.Watermark) -> int:
 
 def _apart(ch: Connection, within: str, parameters: Mapping[str, Any]) -> list[int]:
     """Calls of ours and spans of observers that stand in traces of their own, as far as they may be the same."""
-    apart = {"apart": sorted(same.APART)}
-    any_there = f"SELECT 1 FROM llm_calls WHERE {within} AND source IN {{apart:Array(String)}} LIMIT 1"
-    if not ch.query("any_apart", any_there, {**parameters, **apart}):
-        return []
     apart = {"apart": sorted(same.APART)}
     any_there = f"SELECT 1 FROM llm_calls WHERE {within} AND source IN {{apart:Array(String)}} LIMIT 1"
     if not ch.query("any_apart", any_there, {**parameters, **apart}):

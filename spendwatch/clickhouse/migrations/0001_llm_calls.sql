@@ -105,7 +105,9 @@ CREATE TABLE IF NOT EXISTS $database.llm_calls$local $on_cluster
 ENGINE = ${replicated}ReplacingMergeTree(${replica}revision, is_deleted)
 PARTITION BY toYYYYMM(started_at)
 PRIMARY KEY (toStartOfHour(started_at), project)
-ORDER BY (toStartOfHour(started_at), project, toStartOfFifteenMinutes(started_at), session_id, started_at, call_id);
+ORDER BY (toStartOfHour(started_at), project, toStartOfFifteenMinutes(started_at), session_id, started_at, call_id)
+-- What was deleted is off the disk soon after.
+SETTINGS max_cleanup_delay_period = 30;
 
 -- layout: cluster
 -- A session's calls meet on one shard; a call without a session goes by its own identity, so that its re-sends meet.

@@ -10,20 +10,20 @@ CREATE TABLE IF NOT EXISTS $database.llm_calls_hourly$local $on_cluster
     rolled_at DateTime('UTC') CODEC(Delta(4), ZSTD(1)),
     provisional UInt8 CODEC(T64, ZSTD(1)),
 
-    environment LowCardinality(String),
-    team LowCardinality(String),
-    project LowCardinality(String),
-    service_name LowCardinality(String),
-    agent LowCardinality(String),
-    feature LowCardinality(String),
-    key_hash LowCardinality(String),
-    provider_name LowCardinality(String),
-    serving_provider LowCardinality(String),
-    operation_name LowCardinality(String),
-    request_model LowCardinality(String),
-    response_model LowCardinality(String),
-    status LowCardinality(String),
-    cost_basis LowCardinality(String),
+    environment LowCardinality(String) CODEC(ZSTD(1)),
+    team LowCardinality(String) CODEC(ZSTD(1)),
+    project LowCardinality(String) CODEC(ZSTD(1)),
+    service_name LowCardinality(String) CODEC(ZSTD(1)),
+    agent LowCardinality(String) CODEC(ZSTD(1)),
+    feature LowCardinality(String) CODEC(ZSTD(1)),
+    key_hash LowCardinality(String) CODEC(ZSTD(1)),
+    provider_name LowCardinality(String) CODEC(ZSTD(1)),
+    serving_provider LowCardinality(String) CODEC(ZSTD(1)),
+    operation_name LowCardinality(String) CODEC(ZSTD(1)),
+    request_model LowCardinality(String) CODEC(ZSTD(1)),
+    response_model LowCardinality(String) CODEC(ZSTD(1)),
+    status LowCardinality(String) CODEC(ZSTD(1)),
+    cost_basis LowCardinality(String) CODEC(ZSTD(1)),
 
     calls UInt64 CODEC(T64, ZSTD(1)),
     unpriced_calls UInt64 CODEC(T64, ZSTD(1)),
@@ -43,7 +43,7 @@ ENGINE = ${replicated}MergeTree${replica_only}
 PARTITION BY toYYYYMM(hour)
 ORDER BY (hour, generation, team, project, agent, request_model)
 TTL rolled_at + INTERVAL 1 HOUR DELETE WHERE provisional = 1
-SETTINGS merge_with_ttl_timeout = 3600;
+SETTINGS merge_with_ttl_timeout = 3600, max_cleanup_delay_period = 30;
 
 -- layout: cluster
 CREATE TABLE IF NOT EXISTS $database.llm_calls_hourly $on_cluster

@@ -39,7 +39,8 @@ CREATE TABLE IF NOT EXISTS $database.llm_calls_daily$local $on_cluster
 )
 ENGINE = ${replicated}MergeTree${replica_only}
 PARTITION BY toYYYYMM(day)
-ORDER BY (team, day, generation, project, agent, request_model);
+ORDER BY (team, day, generation, project, agent, request_model)
+SETTINGS max_cleanup_delay_period = 30;
 
 -- layout: cluster
 CREATE TABLE IF NOT EXISTS $database.llm_calls_daily $on_cluster

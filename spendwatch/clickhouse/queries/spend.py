@@ -134,7 +134,8 @@ def _between(full: Window, days: Sequence[date]) -> list[Window]:
 
 def _within_spans(spans: Sequence[Window]) -> tuple[str, dict[str, Any]]:
     """The hours of these spans. Prunes by the primary key."""
-    ranges, parameters = [], {}
+    ranges: list[str] = []
+    parameters: dict[str, Any] = {}
     for number, span in enumerate(spans):
         first, last = f"first_{number}", f"last_{number}"
         ranges.append(
