@@ -148,6 +148,11 @@ class MessagesReader(Reader):
     def closing(self) -> None:
         if not self._usage:
             return
+        answered = fallback(self._usage)
+        if answered is not None:
+            # message_start told of the model that declined, and of what that one had cached.
+            self.response_model = text(answered.get("model")) or self.response_model
+            self._usage["cache_creation"] = answered.get("cache_creation")
         tally = read_anthropic(self._usage)
         if not self._delta_seen:
             tally.output_tokens = None
@@ -237,13 +242,17 @@ def _iterations(usage: dict[str, Any]) -> list[dict[str, Any]]:
 
 def other_models(usage: dict[str, Any]) -> list[dict[str, Any]]:
     """The counts of passes that another model made, by its name: they are at that model's price."""
-    passes = _iterations(usage)
-    served = next((text(one.get("model")) for one in passes if one.get("type") == "fallback_message"), None)
+    served = text(mapping(fallback(usage)).get("model"))
     return [
         {name: value for name, value in one.items() if name in ("model", "type") or count(value) is not None}
-        for one in passes
+        for one in _iterations(usage)
         if _of_another(one, served)
     ]
+
+
+def fallback(usage: dict[str, Any]) -> dict[str, Any] | None:
+    """The pass of the model that answered after another had declined; None when none had."""
+    return next((one for one in _iterations(usage) if one.get("type") == "fallback_message"), None)
 
 
 def _of_another(one: dict[str, Any], served: str | None) -> bool:

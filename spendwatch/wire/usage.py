@@ -85,6 +85,7 @@ _PLACES: dict[str, tuple[tuple[int, str], ...]] = {
         (_TOP, "prompt_cache_hit_tokens"),
         (_TOP, "cache_read_input_tokens"),
         (_TOP, "cached_tokens"),
+        (_TOP, "num_cached_tokens"),
     ),
     "cache_write_input_tokens": (
         (_IN, "cache_write_tokens"),

@@ -81,6 +81,11 @@ USAGES: list[tuple[str, bytes | dict[str, Any], dict[str, Any]]] = [
      {"input_tokens": 412, "output_tokens": 264, "response_model": "claude-opus-4-8",
       "other_model_usage": '[{"type":"message","model":"claude-fable-5","input_tokens":396,"output_tokens":8,'
                            '"cache_read_input_tokens":0,"cache_creation_input_tokens":0}]'}),
+    ("another model declined first, streamed",
+     stream({"input_tokens": 396, "output_tokens": 8, "cache_creation_input_tokens": 90,
+             "cache_creation": {"ephemeral_5m_input_tokens": 90, "ephemeral_1h_input_tokens": 0}}, FELL_BACK),
+     {"input_tokens": 412, "output_tokens": 264, "cache_write_5m_input_tokens": None,
+      "response_model": "claude-opus-4-8"}),
     ("the passes of a loop of server tools are in the total already",
      message({"input_tokens": 30, "output_tokens": 5, "iterations": [
          {"type": "message", "input_tokens": 10, "output_tokens": 2},

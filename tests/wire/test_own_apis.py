@@ -83,6 +83,8 @@ CASES: list[tuple[str, str, Any, Any, dict[str, Any]]] = [
      {"is_error": True, "error_code": "5007"}),
     ("mistral fim", "codestral.mistral.ai/v1/fim/completions", {"model": "codestral", "prompt": "def", "suffix": "x"},
      {**CHAT, "usage": COUNTED}, {"input_tokens": 3, "output_tokens": 2, "operation_name": "text_completion"}),
+    ("mistral's cache", "api.mistral.ai/v1/chat/completions", MESSAGES,
+     {**CHAT, "usage": {**COUNTED, "num_cached_tokens": 2}}, {"input_tokens": 3, "cache_read_input_tokens": 2}),
     ("mistral ocr", "api.mistral.ai/v1/ocr", {"model": "mistral-ocr-latest", "document": {}},
      {"pages": [{"index": 0, "markdown": "x"}], "model": "mistral-ocr-2505", "usage_info": {"pages_processed": 2}},
      {"pages": "2", "response_model": "mistral-ocr-2505", "input_tokens": None, "operation_name": "ocr"}),
