@@ -1,13 +1,18 @@
 """Beside other instrumentations of the same calls: one span of ours per HTTP call, in its place in their trace, and one
 row at ingest when both are sent to the same server. Each is skipped by name where its package is not installed."""
 
+import os
+import subprocess
+import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.hooks.loopback import Answer, Loopback
 from tests.hooks.loopback import Seen as Asked
-from tests.sdk.coexistence.conftest import Ingest, Program, Seen, need
+from tests.sdk.coexistence.conftest import PEERS, Ingest, Program, Seen, need
+from tests.sdk.sink import Sink
 
 OPENAI = """
 import openai
@@ -303,3 +308,40 @@ def test_sending_what_was_recorded_makes_no_span_and_no_call(program: Program, a
         6,
     )  # the HTTP spans of the calls, and the calls where they are shown in the app's traces
     assert all("v1/traces" not in str(span["attributes"]) for span in seen.apps)
+
+
+def test_the_launcher_puts_us_in_with_the_others_it_finds(
+    sink: Sink, provider: Loopback, tmp_path: Path, at_ingest: Ingest
+) -> None:
+    need("opentelemetry.distro", "opentelemetry.instrumentation.requests", "opentelemetry.instrumentation.httpx")
+    ask = """
+    import os, httpx, requests
+    url, body = os.environ["TEST_PROVIDER"] + "/v1/chat/completions", {"model": "gpt-4o-mini", "messages": []}
+    httpx.post(url, json=body).raise_for_status()
+    requests.post(url, json=body).raise_for_status()
+    """
+    program = tmp_path / "app.py"
+    program.write_text(textwrap.dedent(ask))
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("SPENDWATCH_", "OTEL_", "PYTEST_", "DJANGO_"))}
+    done = subprocess.run(
+        [str(Path(PEERS).with_name("opentelemetry-instrument")), PEERS, str(program)],
+        env={
+            **clean,
+            "PATH": f"{Path(PEERS).parent}{os.pathsep}{clean.get('PATH', '')}",
+            "SPENDWATCH_ENDPOINT": sink.url,
+            "SPENDWATCH_SPOOL_DIR": str(tmp_path / "spool"),
+            "TEST_PROVIDER": provider.url,
+            "NO_PROXY": "*",
+            **{f"OTEL_{signal}_EXPORTER": "none" for signal in ("TRACES", "METRICS", "LOGS")},
+        },
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
+    assert len(sink.spans) == 2
+    # Each provider request carries the header of the HTTP span that their instrumentation made: below ours, above ours.
+    sent = [asked.headers["traceparent"].split("-") for asked in provider.seen]
+    assert [span.trace_id.hex() for span in sink.spans] == [trace_id for _, trace_id, _, _ in sent]
+    assert sink.spans[1].parent_span_id.hex() == sent[1][2]
+    assert len(at_ingest(Seen(list(sink.spans), []))) == 2
