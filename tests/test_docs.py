@@ -14,7 +14,14 @@ from ledger.reconcile import VarianceClass
 from server.env import Env
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/import.md", "docs/sdk.md", "docs/server.md", *(str(p.relative_to(ROOT)) for p in ROOT.glob("*/README.md")))
+PAGES = (
+    "README.md",
+    "deploy/otel-collector/README.md",
+    "docs/import.md",
+    "docs/sdk.md",
+    "docs/server.md",
+    *(str(p.relative_to(ROOT)) for p in ROOT.glob("*/README.md")),
+)
 
 
 def text(name: str) -> str:
