@@ -374,6 +374,14 @@ NOT_A_CALL: dict[str, tuple[str, dict[str, object]]] = {
     "a Traceloop workflow": ("run", {"traceloop.span.kind": "workflow", "gen_ai.system": "openai"}),
     "a Vercel root": ("ai.generateText", {"ai.operationId": "ai.generateText", "ai.usage.promptTokens": 5}),
     "a Vercel tool": ("ai.toolCall", {"ai.operationId": "ai.toolCall", "ai.toolCall.name": "search"}),
+    "a Langfuse agent": (
+        "run", {"langfuse.observation.type": "agent", "langfuse.observation.usage_details": '{"input": 5}'},
+    ),
+    "a Langfuse span": ("run", {"langfuse.observation.type": "span", "langfuse.observation.model.name": "m"}),
+    "what Logfire knows of a span that has begun": (
+        "chat m", {"gen_ai.operation.name": "chat", "gen_ai.system": "openai", "logfire.span_type": "pending_span"},
+    ),
+    "a Vercel step": ("step 1", {"gen_ai.operation.name": "agent_step"}),
     "a bare system": ("run", {"gen_ai.system": "openai", "gen_ai.usage.input_tokens": 5}),
 }  # fmt: skip
 
@@ -483,3 +491,110 @@ def test_a_clock_that_went_back_during_the_call_does_not_lose_it() -> None:
 
 def test_one_sender_cannot_pass_for_our_sdk_without_its_marks() -> None:
     assert read_span(otlp.span(attributes={"gen_ai.request.model": "m"}, at=NOW), scope="spendwatch") is None
+
+
+ONE_REPLY = {
+    "gen_ai.operation.name": "acompletion",
+    "gen_ai.system": "openai",
+    "gen_ai.request.model": "gpt-4o-mini",
+    "gen_ai.response.id": "chatcmpl-1",
+    "gen_ai.usage.input_tokens": 1200,
+    "gen_ai.usage.output_tokens": 50,
+}
+
+
+@pytest.mark.parametrize(
+    ("said", "replayed"),
+    [
+        ({"hidden_params": '{"cache_hit": true}', "gen_ai.cost.total_cost": 0.000135}, True),
+        ({"metadata.cache_hit": "True", "gen_ai.cost.total_cost": 0.000135}, True),
+        ({"litellm.cache_hit": True, "litellm.cost.total": 0.000135}, True),
+        ({"hidden_params": '{"cache_key": "48bf", "response_cost": 0.0}'}, True),
+        ({"hidden_params": '{"cache_key": "48bf", "response_cost": 0.000135}'}, False),
+        ({"hidden_params": '{"cache_key": null, "response_cost": 0.0}'}, False),
+        ({"hidden_params": '{"cache_hit": false}', "gen_ai.cost.total_cost": 0.000135}, False),
+        ({"metadata.cache_hit": "False"}, False),
+    ],
+)
+def test_a_reply_out_of_litellms_cache_costs_nothing_and_is_not_the_call_that_filled_it(
+    said: dict[str, object], replayed: bool
+) -> None:
+    found = foreign({**ONE_REPLY, **said}, scope="litellm")
+    if replayed:
+        assert (found.reported_cost, found.listed_cost, found.cost_basis) == (Decimal(0), None, CostBasis.REPORTED)
+        assert (found.response_id, found.usage) == (None, TokenUsage(input_tokens=0, output_tokens=0))
+        assert found.attributes["replayed_response_id"] == "chatcmpl-1"
+    else:
+        assert (found.response_id, found.usage.input_tokens, found.reported_cost) == ("chatcmpl-1", 1200, None)
+
+
+LANGFUSE: dict[str, tuple[str, tuple[int | None, ...]]] = {
+    "an OpenAI usage": (
+        '{"prompt_tokens": 1200, "completion_tokens": 50, "total_tokens": 1250, '
+        '"prompt_tokens_details": {"cached_tokens": 1000}, "completion_tokens_details": {"reasoning_tokens": 20}}',
+        (1200, 50, 1000, None, 20),
+    ),
+    "an Anthropic usage": (
+        '{"input_tokens": 100, "cache_read_input_tokens": 1000, "cache_creation_input_tokens": 300, '
+        '"output_tokens": 50}',
+        (1400, 50, 1000, 300, None),
+    ),
+    "buckets": ('{"input": 200, "input_cached_tokens": 1000, "output": 50}', (1200, 50, 1000, None, None)),
+    "buckets smaller than the input": (
+        '{"input": 200, "input_cache_read": 100, "output": 5}', (300, 5, 100, None, None),
+    ),
+    "buckets with reasoning": (
+        '{"input": 200, "input_cached_tokens": 1000, "output": 30, "output_reasoning_tokens": 20, "total": 1250}',
+        (1200, 50, 1000, None, 20),
+    ),
+    "buckets with reasoning, without a total": (
+        '{"input": 200, "output": 30, "output_reasoning": 20}', (200, 50, None, None, 20),
+    ),
+    "whole figures with a total": (
+        '{"input": 1200, "input_cached_tokens": 1000, "output": 50, "output_reasoning_tokens": 20, "total": 1250}',
+        (1200, 50, 1000, None, 20),
+    ),
+    "nothing": ("{}", (None, None, None, None, None)),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", LANGFUSE)
+def test_langfuses_usage_is_counted_whole_however_it_is_split(case: str) -> None:
+    packed, expected = LANGFUSE[case]
+    attributes = {
+        "langfuse.observation.type": "generation",
+        "langfuse.observation.model.name": "claude-sonnet-4-5",
+        "langfuse.observation.usage_details": packed,
+    }
+    use = foreign(attributes).usage
+    assert (
+        use.input_tokens,
+        use.output_tokens,
+        use.cache_read_input_tokens,
+        use.cache_write_input_tokens,
+        use.reasoning_output_tokens,
+    ) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "provider"),
+    [
+        ("gpt-4o-mini", "openai"),
+        ("o4-mini", "openai"),
+        ("claude-sonnet-4-5", "anthropic"),
+        ("gemini-3-pro", "gcp.gemini"),
+        ("our-own-model", "unknown"),
+        ("openai/gpt-4o", "unknown"),
+    ],
+)
+def test_where_nobody_is_named_the_model_may_tell_who_was_called(model: str, provider: str) -> None:
+    attributes = {"langfuse.observation.type": "generation", "langfuse.observation.model.name": model}
+    assert foreign(attributes).provider_name == provider
+    deployment = {"gen_ai.operation.name": "chat", "litellm.call_type": "acompletion", "gen_ai.request.model": "m"}
+    assert foreign({**deployment, "litellm.provider.model": "azure/gpt-4o"}).provider_name == "azure.ai.openai"
+
+
+def test_a_span_that_names_nobody_and_no_model_is_rejected() -> None:
+    found = read_span(otlp.span(attributes={"gen_ai.operation.name": "chat"}, at=NOW))
+    assert isinstance(found, Rejected)
+    assert "names no provider, no known host and no model" in found.reason
