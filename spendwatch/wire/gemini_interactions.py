@@ -35,6 +35,7 @@ class Interaction(msgspec.Struct, gc=False):
     content: Any = None
     delta: Any = None
     interaction: "Interaction | None" = None
+    metadata: Any = None
 
 
 _SHAPE = Shape(Interaction)
@@ -81,6 +82,10 @@ class InteractionsReader(GenerateReader):
         kind = found.event_type or name.decode("utf-8", "replace")
         if found.error or kind == "error":
             self.read_error(loads(data) if found.error else {"error": loads(data)})
+        sofar = mapping(found.metadata).get("usage")
+        if sofar:
+            # The counts up to here: all that a stream left early has told.
+            self.tally = read_interaction(mapping(sofar))
         if found.interaction is not None:
             self.ended = self.ended or kind in _OVER
             self._interaction(found.interaction, whole=False)

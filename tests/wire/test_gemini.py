@@ -221,6 +221,17 @@ def test_an_interaction_is_read_with_its_modalities_and_tools(streamed: bool) ->
     assert facts(reply, *expected) == expected
 
 
+def test_an_interaction_left_early_keeps_the_counts_it_had_told() -> None:
+    sofar = {"total_input_tokens": 11, "total_output_tokens": 0, "total_thought_tokens": 68, "total_tokens": 79}
+    events = [
+        {"event_type": "interaction.created", "interaction": {**INTERACTION, "status": "in_progress"},
+         "metadata": {"usage": sofar}},
+        {"event_type": "step.delta", "index": 0, "delta": {"type": "text", "text": "a"}},
+    ]  # fmt: skip
+    reply = read(f"{STUDIO}/interactions", {"model": "m", "input": "hi"}, sse(*events), complete=False)
+    assert (reply.usage.input_tokens, reply.usage.output_tokens, reply.complete) == (11, 68, False)
+
+
 def test_other_publishers_at_vertex_are_read_in_their_own_form() -> None:
     chat = {"model": "mistral-small-2503", "messages": [{"role": "user", "content": "hi"}]}
     said = {"id": "c", "model": "mistral-small-2503", "usage": {"prompt_tokens": 5, "completion_tokens": 2},
