@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as SpanMessage
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace import ReadableSpan, Span
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags
@@ -24,6 +24,7 @@ from spendwatch.version import __version__
 
 _CLIENTS = frozenset({"com.anthropic.sdk.python"})
 """Scopes of the SDKs that make a span of each call themselves, around all its attempts."""
+_USAGE, _REPLY = "gen_ai.usage.", "gen_ai.response.id"
 
 _tracers: WeakKeyDictionary[trace.TracerProvider, trace.Tracer] = WeakKeyDictionary()
 
@@ -108,11 +109,18 @@ def start(provider: trace.TracerProvider, now_ns: int) -> trace.Span:
 
 def whole(provider: trace.TracerProvider, context: Context, now_ns: int, call: LLMCall) -> trace.Span:
     """A finished call's span in the app's own traces, all its attributes there from its start. close() ends it."""
+    attributes = semconv.to_attributes(call)
+    span = _clients_own(context)
+    if span is not None and not span.is_recording():
+        # A stream left early: the client's span has ended already. What it tells of this reply is told.
+        told = span.attributes or {}
+        if call.response_id is not None and told.get(_REPLY) == call.response_id:
+            attributes = {k: v for k, v in attributes.items() if not (k.startswith(_USAGE) and k in told)}
     return _tracer(provider).start_span(
         semconv.span_name(call),
         context=context,
         kind=SpanKind.CLIENT,
-        attributes=semconv.to_attributes(call),
+        attributes=attributes,
         start_time=now_ns,
     )
 
@@ -123,14 +131,22 @@ def told_by_its_client(context: Context, call: LLMCall) -> bool:
     Two spans with the same tokens would be counted twice by whoever adds them up. A span speaks of one reply: an
     attempt that failed, and a second reply under it, have a span of their own.
     """
-    span = trace.get_current_span(context)
-    if not isinstance(span, ReadableSpan) or not span.is_recording() or call.status is CallStatus.ERROR:
+    span = _clients_own(context)
+    if span is None or not span.is_recording() or call.status is CallStatus.ERROR:
         return False
-    scope = span.instrumentation_scope
-    if scope is None or scope.name not in _CLIENTS or semconv.COST_BASIS in (span.attributes or {}):
+    if semconv.COST_BASIS in (span.attributes or {}):
         return False
     span.set_attributes(semconv.to_attributes(call))
     return True
+
+
+def _clients_own(context: Context) -> Span | None:
+    """The span that the client has made of the call itself."""
+    span = trace.get_current_span(context)
+    if not isinstance(span, Span):
+        return None
+    scope = span.instrumentation_scope
+    return span if scope is not None and scope.name in _CLIENTS else None
 
 
 def _tracer(provider: trace.TracerProvider) -> trace.Tracer:

@@ -142,6 +142,30 @@ def test_in_the_apps_own_traces_an_anthropic_call_is_one_span_with_tokens(progra
     assert refused[0]["parent"] == told[0]["span_id"]
 
 
+def test_in_the_apps_own_traces_an_anthropic_stream_left_early_tells_its_tokens_once(program: Program) -> None:
+    need("anthropic._tracing")
+    seen = program("""
+    from tests.hooks.loopback import Answer, Loopback
+    from tests.hooks.replies import SSE, message_events
+    server = Loopback()
+    server.always(*message_events(), headers=SSE)
+    server.__enter__()
+    os.environ.pop("SPENDWATCH_ENDPOINT")
+    spendwatch.instrument(tracer_provider=own_provider(), hosts={"127.0.0.1": "anthropic"}, http_spans=False)
+    import anthropic
+    client = anthropic.Anthropic(api_key="sk-ant-x", base_url=server.url)
+    ask = [{"role": "user", "content": "hi"}]
+    stream = client.messages.create(model="claude-sonnet-4-5", max_tokens=9, messages=ask, stream=True)
+    next(iter(stream))
+    stream.close()
+    """)
+    told = [span["attributes"] for span in seen.apps if "gen_ai.usage.cache_read.input_tokens" in span["attributes"]]
+    assert len(told) == 1
+    (ours,) = [span["attributes"] for span in seen.apps if "spendwatch.status" in span["attributes"]]
+    assert ours["spendwatch.status"] == "aborted"
+    assert ours["gen_ai.response.id"] == "msg_plain1"
+
+
 AIO = """
 import aiohttp, asyncio
 async def ask():
