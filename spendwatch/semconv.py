@@ -84,6 +84,12 @@ _TAG_MIRRORS: dict[str, str] = {
     "user.id": "user",
 }
 
+# The facts of a call that hardly another one shares, attribute -> field, for who reads many spans at once.
+USAGE: Mapping[str, str] = MappingProxyType(_USAGE)
+MONEY: Mapping[str, str] = MappingProxyType(_MONEY)
+FINGERPRINT: Mapping[str, str] = MappingProxyType(_FINGERPRINT)
+
+RESPONSE_ID = "gen_ai.response.id"
 STATUS = "spendwatch.status"
 SOURCE = "spendwatch.source"
 COST_BASIS = "spendwatch.cost.basis"
@@ -98,6 +104,21 @@ COST_AMOUNT = "gen_ai.usage.cost.amount"
 COST_CURRENCY = "gen_ai.usage.cost.currency"
 COST_SOURCE = "gen_ai.usage.cost.source"
 SERVICE_NAME = "service.name"
+
+
+_READ = frozenset({*_TEXT, *_INT, *_MONEY, *_USAGE, *_FINGERPRINT, *_TAGS, *_TAG_MIRRORS}) | {
+    STATUS, SOURCE, COST_BASIS, IS_BYOK, STREAM, TIME_TO_FIRST_CHUNK, FINISH_REASONS, FINGERPRINT_TOOLS,
+}  # fmt: skip
+
+
+def reads(name: str) -> bool:
+    """Whether from_attributes() looks at an attribute of this name."""
+    return name in _READ or name.startswith((TAGS_EXTRA_PREFIX, ATTRIBUTES_PREFIX))
+
+
+def names_of_tag(tag: str) -> tuple[str, ...]:
+    """The attributes that a tag is read from, best first."""
+    return tuple(name for table in (_TAGS, _TAG_MIRRORS) for name, attr in table.items() if attr == tag)
 
 
 def span_name(call: LLMCall) -> str:

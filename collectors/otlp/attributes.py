@@ -75,6 +75,8 @@ class Attributes:
         return out
 
     def _new(self, item: bytes, out: dict[str, object]) -> None:
+        if self._pass_over(item):
+            return
         pair = KeyValue.FromString(item)
         key = pair.key
         encoded = key.encode()
@@ -82,8 +84,6 @@ class Attributes:
         start = len(encoded) + 6
         plain = len(encoded) < 0x80 and item.startswith(b"\x0a" + bytes((len(encoded),)) + encoded + b"\x12")
         if not self._wanted(key):
-            if plain and len(self._unwanted) < _MAX_HEADS:
-                self._unwanted.add(encoded)
             return
         value = read_value(pair.value)
         if value is None:
@@ -104,6 +104,21 @@ class Attributes:
                 self._doubles[item[: start - 1]] = key
         else:
             self._remember(item, key, value)
+
+    def _pass_over(self, item: bytes) -> bool:
+        """Whether the name, which stands first, is not wanted: then nobody looks at the value, whatever it is."""
+        if len(item) <= 6 or item[0] != 0x0A or item[1] >= 0x80:
+            return False
+        encoded = item[2 : item[1] + 2]
+        try:
+            wanted = self._wanted(encoded.decode())
+        except UnicodeDecodeError:
+            return False
+        if wanted or len(encoded) < item[1]:
+            return False
+        if len(self._unwanted) < _MAX_HEADS:
+            self._unwanted.add(encoded)
+        return True
 
     def _remember(self, item: bytes, name: str, value: object) -> None:
         if len(self._known) >= _MAX_KNOWN:

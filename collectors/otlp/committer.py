@@ -15,12 +15,13 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 
 from collectors.otlp.metrics import Metrics
-from spendwatch.calls import CostBasis, PricedCall
+from spendwatch.calls import PricedCall
+from spendwatch.clickhouse.batch import Batch
 from spendwatch.errors import StoreError
 
 log = logging.getLogger("spendwatch.collectors.otlp")
 
-Insert = Callable[[Sequence[PricedCall]], None]
+Insert = Callable[[Batch], None]
 
 _FAULTS = (StoreError, ValueError, TypeError, OverflowError, ArithmeticError)
 _COMPLAIN_EVERY_S = 10.0
@@ -34,7 +35,7 @@ class BusyError(Exception):
 
 @dataclass(slots=True, eq=False)
 class _Request:
-    calls: Sequence[PricedCall]
+    batch: Batch
     done: "asyncio.Future[list[str]]"
     taken: bool = False
     """Out of the queue: its group is being committed, or was."""
@@ -70,24 +71,24 @@ class Committer:
         self._thread = ThreadPoolExecutor(1, "commit")
         self._task = asyncio.create_task(self._run())
 
-    async def commit(self, calls: Sequence[PricedCall], *, timeout_s: float) -> list[str]:
+    async def commit(self, batch: Batch, *, timeout_s: float) -> list[str]:
         """Return when the calls are stored: the reasons of those that never can be, else nothing.
 
         Raises BusyError when the queue is full, StoreError when ClickHouse did not take them, TimeoutError when it
         takes longer than timeout_s. After these two they may be stored or not: sending them again changes nothing.
         """
-        if self._stopping or self._queued + len(calls) > max(self._max_waiting, len(calls)):
+        if self._stopping or self._queued + len(batch) > max(self._max_waiting, len(batch)):
             raise BusyError
-        request = _Request(calls, asyncio.get_running_loop().create_future())
+        request = _Request(batch, asyncio.get_running_loop().create_future())
         self._queue.append(request)
-        self._count(len(calls))
+        self._count(len(batch))
         self._arrived.set()
         try:
             return await asyncio.wait_for(request.done, timeout_s)
         finally:
             if not request.taken:
                 self._queue.remove(request)
-                self._count(-len(calls))
+                self._count(-len(batch))
 
     def _count(self, calls: int) -> None:
         self._queued += calls
@@ -129,13 +130,13 @@ class Committer:
     def _take(self) -> list[_Request]:
         group: list[_Request] = []
         size = 0
-        while self._queue and (not group or size + len(self._queue[0].calls) <= self._max_group):
+        while self._queue and (not group or size + len(self._queue[0].batch) <= self._max_group):
             request = self._queue.popleft()
             request.taken = True
-            self._count(-len(request.calls))
+            self._count(-len(request.batch))
             if not request.done.done():
                 group.append(request)
-                size += len(request.calls)
+                size += len(request.batch)
         return group
 
     def _answer(self, request: _Request) -> None:
@@ -143,8 +144,8 @@ class Committer:
             self._metrics.turned_away += 1
             self._complain(request.error)
         else:
-            self._metrics.stored += len(request.calls) - len(request.refused)
-            self._metrics.unpriced += sum(call.cost_basis is CostBasis.UNPRICED for call in request.calls)
+            self._metrics.stored += len(request.batch) - len(request.refused)
+            self._metrics.unpriced += request.batch.unpriced
         if request.done.done():
             return
         if request.error is not None:
@@ -163,7 +164,7 @@ class Committer:
     def _store(self, group: list[_Request]) -> int:
         """Insert the group (in the thread), and fill in each request's `refused` or `error`. Returns the inserts."""
         try:
-            self._insert([call for request in group for call in request.calls])
+            self._insert(Batch.join([request.batch for request in group]))
             return 1
         except _FAULTS as error:
             if isinstance(error, StoreError) and not error.permanent:
@@ -182,11 +183,11 @@ class Committer:
         inserts, tries = 0, _TRIES
         spoilt: list[tuple[_Request, Exception]] = []
         for request in group:
-            parts: list[Sequence[PricedCall]] = [request.calls]
+            parts: list[Sequence[PricedCall]] = [request.batch.objects()]
             while parts and request.error is None:
                 part = parts.pop()
                 try:
-                    self._insert(part)
+                    self._insert(Batch(list(part)))
                     inserts += 1
                     continue
                 except _FAULTS as error:

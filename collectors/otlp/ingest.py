@@ -27,13 +27,13 @@ from collectors.otlp.book import Book
 from collectors.otlp.committer import BusyError, Committer
 from collectors.otlp.limits import Limits
 from collectors.otlp.metrics import Metrics
-from collectors.otlp.reading import READERS, Reading, read
+from collectors.otlp.reading import CONTENT_TYPES, Reader, Reading
 from collectors.otlp.room import Hold, NoRoomError, Room
 from collectors.otlp.spans import TooMuchError
 from collectors.otlp.tokens import Tokens, bearer, look_up
 from ledger.clickhouse import connection
-from spendwatch.calls import PricedCall
 from spendwatch.clickhouse import rows
+from spendwatch.clickhouse.batch import Batch
 from spendwatch.errors import OutsideError, ReadError, StoreError
 
 log = logging.getLogger("spendwatch.collectors.otlp")
@@ -66,6 +66,7 @@ class Ingest:
         self._tokens: Tokens | None = None
         self._committer: Committer | None = None
         self._book = Book()
+        self._reader = Reader(self.limits)
         self._readers = ThreadPoolExecutor(2, "read")
         self._probe = ThreadPoolExecutor(1, "probe")
 
@@ -139,7 +140,7 @@ class Ingest:
     async def _signal(self, path: str, headers: dict[bytes, bytes], receive: Receive) -> Answer:
         committer, tokens = self._start()
         content_type = headers.get(b"content-type", b"").decode("latin-1").split(";", 1)[0].strip().lower()
-        if content_type not in READERS:
+        if content_type not in CONTENT_TYPES:
             return answers.failed(
                 415,
                 JSON,
@@ -191,14 +192,13 @@ class Ingest:
 
     async def _read(self, body: bytes, content_type: str, encoding: str, project: str, hold: Hold) -> Reading:
         def work() -> Reading:
-            return read(
+            return self._reader.read(
                 body,
                 content_type=content_type,
                 encoding=encoding,
                 project=project,
                 book=self._book.current(),
                 now=datetime.now(UTC),
-                limits=self.limits,
                 take=hold.take,
             )
 
@@ -222,9 +222,9 @@ class Ingest:
         metrics.received += reading.received
         metrics.ignored += reading.ignored
         rejected = reading.rejected
-        if reading.calls:
+        if len(reading.batch):
             try:
-                rejected = rejected + await committer.commit(reading.calls, timeout_s=self.limits.commit_s)
+                rejected = rejected + await committer.commit(reading.batch, timeout_s=self.limits.commit_s)
             except BusyError:
                 return _busy(content_type)
             except TimeoutError:
@@ -245,8 +245,9 @@ class Ingest:
         return answers.stored(content_type, rejected=len(rejected), message=_reasons(rejected))
 
 
-def _insert(calls: Sequence[PricedCall]) -> None:
-    rows.insert(connection("collectors.otlp"), calls, received_at=datetime.now(UTC))
+def _insert(batch: Batch) -> None:
+    ch = connection("collectors.otlp")
+    rows.insert(ch, batch.calls, received_at=datetime.now(UTC), tables=batch.tables)
 
 
 def _check() -> None:

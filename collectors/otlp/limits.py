@@ -9,7 +9,7 @@ MIB = 1024 * 1024
 class Limits:
     """Bounds on what comes in. The defaults let an OpenTelemetry Collector's 8,192-span batches through."""
 
-    body: int = 8 * MIB
+    body: int = 32 * MIB
     """A request's body as sent."""
     decoded: int = 64 * MIB
     """The same after decompression."""

@@ -4,7 +4,7 @@ Each span is decoded alone, so that memory is bounded by the largest span. Never
 means.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
 from google.protobuf.message import DecodeError
@@ -20,15 +20,36 @@ from spendwatch.errors import ReadError
 attributes_of = lru_cache(maxsize=4)(Attributes)
 
 
+class Spans:
+    """The spans of a request's sections by number, each decoded when it is asked for."""
+
+    def __init__(self, body: bytes, found: Sequence[Section], *, limits: Limits, wanted: Wanted) -> None:
+        self._body = body
+        self._limits = limits
+        self._attributes = attributes_of(wanted)
+        self._places = [(section, start, end) for section in found for start, end in section.places]
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def __getitem__(self, number: int) -> Span | Rejected:
+        """One span, Rejected when it is too large. Raises ReadError when it is none."""
+        _, start, end = self._places[number]
+        if end - start > self._limits.span:
+            return Rejected(f"a span of {end - start} bytes, expected at most {self._limits.span}")
+        return self.plain(number)
+
+    def plain(self, number: int) -> Span:
+        """One span, whatever its size. Raises ReadError when it is none."""
+        section, start, end = self._places[number]
+        return span(self._body, start, end, section, self._attributes)
+
+
 def read(body: bytes, *, limits: Limits, wanted: Wanted, resource_wanted: Wanted) -> Iterator[Span | Rejected]:
     """The spans of a request, one by one. Raises ReadError (TooMuchError beyond a limit) when the body is not one."""
-    attributes = attributes_of(wanted)
     for section in sections(body, limits=limits, resource_wanted=resource_wanted):
-        for start, end in section.places:
-            if end - start > limits.span:
-                yield Rejected(f"a span of {end - start} bytes, expected at most {limits.span}")
-            else:
-                yield span(body, start, end, section, attributes)
+        spans = Spans(body, [section], limits=limits, wanted=wanted)
+        yield from (spans[number] for number in range(len(spans)))
 
 
 def span(body: bytes, start: int, end: int, section: Section, attributes: Attributes) -> Span:

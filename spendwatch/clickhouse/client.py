@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import clickhouse_connect
 from clickhouse_connect.datatypes.base import ClickHouseType
 from clickhouse_connect.driver.client import Client
+from clickhouse_connect.driver.compression import get_compressor
 from clickhouse_connect.driver.exceptions import ClickHouseError, DatabaseError, DataError, Error, OperationalError
 
 from spendwatch.errors import ConfigError, StoreError
@@ -143,6 +144,26 @@ class Connection:
             self._client.insert(
                 table, data, column_names=columns, column_types=types, column_oriented=True, settings=settings
             )
+        except Error as error:
+            raise self._explain(error, name) from error
+
+    def insert_block(self, name: str, table: str, columns: Sequence[str], block: bytes) -> None:
+        """Insert a block in the Native format; returns after the commit. Raises StoreError, as insert() does."""
+        settings = {"log_comment": f"{self.caller}/{name}", **self._insert_settings()}
+        compression = self._client.write_compression
+        if compression:
+            compressor: Any = get_compressor(compression)
+            block = bytes(compressor.compress_block(block)) + bytes(compressor.flush() or b"")
+        try:
+            self._client.raw_insert(table, columns, block, settings, "Native", compression)
+        except Error as error:
+            raise self._explain(error, name) from error
+
+    def block(self, name: str, sql: str, parameters: Mapping[str, Any] | None = None) -> bytes:
+        """The result of a SELECT in the Native format, for insert_block. Raises StoreError."""
+        settings = {"log_comment": f"{self.caller}/{name}", "max_execution_time": QUERY_TIMEOUT_S}
+        try:
+            return self._client.raw_query(sql, parameters=dict(parameters or {}), settings=settings, fmt="Native")
         except Error as error:
             raise self._explain(error, name) from error
 

@@ -7,49 +7,62 @@ repeat their sort key exactly, so the engine itself keeps one of them. Another i
 rows of its trace first: where it repeats one of them it goes into that. Never here: SQL of questions, prices, retries.
 """
 
-# ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from spendwatch.calls import LLMCall, PricedCall, call_id
 from spendwatch.clickhouse import same, twins
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.columns import TYPES, from_micros, micros, values
+from spendwatch.clickhouse.lookup import HOUR_US, MAX_IDS, find, hours_parameter
 from spendwatch.clickhouse.merge import merge
-from spendwatch.clickhouse.stored import SELECT, StoredCall, normalise, read
+from spendwatch.clickhouse.stored import StoredCall, normalise
 
-__all__ = ["insert", "merge"]
+if TYPE_CHECKING:
+    from spendwatch.clickhouse.table import Table
+
+__all__ = ["find", "hours_parameter", "insert", "merge"]
 
 TABLE = "llm_calls"
 MAX_BLOCK_ROWS = 50_000
 """Bigger blocks cost gigabytes in the engine and bring nothing."""
-_MAX_IDS = 5_000
-"""Ids in one lookup: as text they must fit into the 128 KiB that a server takes for one parameter."""
 _MAX_TRACES = 1_000
-_HOUR_US = 3_600_000_000
-"""Two observers of one generation may place its start this far apart, in microseconds."""
 _STARTED_AT = list(TYPES).index("started_at")
 
 Identity = tuple[str, ...]
 Row = tuple[Any, ...]
 
 
-def insert(ch: Connection, calls: Sequence[PricedCall], *, received_at: datetime) -> None:
+def insert(
+    ch: Connection, calls: Sequence[PricedCall], *, received_at: datetime, tables: "Sequence[Table]" = ()
+) -> None:
     """Store the calls; returns after the commit. received_at: when the ingest got them, aware UTC.
+
+    tables: further calls, as rows already. Those that may meet others are made objects again.
 
     Each block lies within one month, so that it is stored whole or not at all. Raises StoreError; then sending the same
     calls again is safe and leaves the totals exact.
     """
+    table: Table | None = None
+    if tables:
+        # Only the server makes tables: numpy is not needed where an app writes its own calls.
+        from spendwatch.clickhouse import meeting
+
+        table, met = meeting.apart(ch, tables, calls)
+        calls = [*calls, *met]
     new = _merged_by_identity(calls)
     changed, gone = _repeated(ch, new, received_at)
     rows = {key: row_of(call, received_at=received_at) for key, call in new.items()}
     for key, stored in _standing(ch, new, rows).items():
         del rows[key]
         changed += replacement(stored, normalise(new[key]), received_at=received_at)
-    write(ch, [*rows.values(), *changed])
+    finished = [*rows.values(), *changed]
+    if table is None:
+        write(ch, finished)
+    else:
+        write_table(ch, table, finished, received_at=received_at)
     # Written last: dying in between leaves a call too many until it is sent again or rolled up, never too few.
     write(ch, gone)
 
@@ -97,14 +110,16 @@ def write(ch: Connection, rows: Iterable[Row]) -> None:
         ch.insert("insert", TABLE, list(TYPES), list(TYPES.values()), list(zip(*block, strict=True)))
 
 
+def write_table(ch: Connection, table: "Table", rows: Sequence[Row], *, received_at: datetime) -> None:
+    """Insert a table and finished rows together, in as few blocks as write() does. Raises StoreError."""
+    whole = table.joined_by(rows, received_ms=micros(received_at) // 1000)
+    for block in whole.blocks(MAX_BLOCK_ROWS):
+        ch.insert_block("insert", TABLE, list(TYPES), block.native())
+
+
 def hour_of(time: datetime) -> datetime:
     """The start of the UTC hour that holds time."""
     return time.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
-
-
-def hours_parameter(hours: Iterable[datetime]) -> list[str]:
-    """Hours as an Array(DateTime('UTC')) parameter."""
-    return [hour.strftime("%Y-%m-%d %H:%M:%S") for hour in sorted(set(hours))]
 
 
 def _merged_by_identity(calls: Iterable[PricedCall]) -> dict[Identity, PricedCall]:
@@ -137,11 +152,11 @@ def _standing(
     """The rows that stand for these calls already, by identity. One query for a batch in which all calls are new."""
     wanted = [rows[key] for key, call in calls.items() if call.call.response_id]
     out: dict[Identity, StoredCall] = {}
-    for start in range(0, len(wanted), _MAX_IDS):
-        part = wanted[start : start + _MAX_IDS]
-        own = {row[_STARTED_AT] // _HOUR_US for row in part}
+    for start in range(0, len(wanted), MAX_IDS):
+        part = wanted[start : start + MAX_IDS]
+        own = {row[_STARTED_AT] // HOUR_US for row in part}
         hours = {hour + shift for hour in own for shift in (-1, 0, 1)}
-        for stored in find(ch, [row[0] for row in part], [from_micros(hour * _HOUR_US) for hour in hours]):
+        for stored in find(ch, [row[0] for row in part], [from_micros(hour * HOUR_US) for hour in hours]):
             key = identity(stored.call)
             # A row whose id collides with that of a call here is another call's.
             if key in calls:
@@ -185,8 +200,8 @@ def _beside(ch: Connection, calls: Sequence[LLMCall]) -> list[StoredCall]:
     out: dict[Identity, StoredCall] = {}
     for start in range(0, len(calls), _MAX_TRACES):
         part = calls[start : start + _MAX_TRACES]
-        own = {micros(call.started_at) // _HOUR_US for call in part}
-        hours = [from_micros((hour + shift) * _HOUR_US) for hour in own for shift in (-1, 0, 1)]
+        own = {micros(call.started_at) // HOUR_US for call in part}
+        hours = [from_micros((hour + shift) * HOUR_US) for hour in own for shift in (-1, 0, 1)]
         hits = ch.query(
             "find_beside",
             "SELECT DISTINCT call_id FROM llm_calls WHERE toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} "
@@ -194,45 +209,15 @@ def _beside(ch: Connection, calls: Sequence[LLMCall]) -> list[StoredCall]:
             {"hours": hours_parameter(hours), "traces": sorted({call.trace_id for call in part})},
         )
         ids = [call for (call,) in hits]
-        for at in range(0, len(ids), _MAX_IDS):
-            out |= {identity(found.call): found for found in find(ch, ids[at : at + _MAX_IDS], hours)}
+        for at in range(0, len(ids), MAX_IDS):
+            out |= {identity(found.call): found for found in find(ch, ids[at : at + MAX_IDS], hours)}
     return list(out.values())
-
-
-def find(ch: Connection, ids: Sequence[int], hours: Iterable[datetime] | None = None) -> list[StoredCall]:
-    """The rows of these call ids, among the calls that started in these hours (None: whenever). Raises StoreError.
-
-    First only the narrow id column is read, by its index; whole rows are merged and read only where it has hits.
-    """
-    within = "toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} AND" if hours is not None else ""
-    parameters: dict[str, Any] = {"ids": list(ids)}
-    if hours is not None:
-        parameters["hours"] = hours_parameter(hours)
-    hits = ch.query(
-        "find_ids",
-        "SELECT DISTINCT call_id, toUnixTimestamp(toStartOfHour(started_at)) FROM llm_calls "
-        f"WHERE {within} call_id IN {{ids:Array(UInt64)}}",
-        parameters,
-    )
-    if not hits:
-        return []
-    rows = ch.query(
-        "find_rows",
-        f"SELECT {SELECT} FROM llm_calls FINAL "
-        "WHERE toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} AND call_id IN {ids:Array(UInt64)} "
-        "ORDER BY started_at, call_id",
-        {
-            "ids": sorted({call for call, _ in hits}),
-            "hours": hours_parameter(datetime.fromtimestamp(hour, UTC) for _, hour in hits),
-        },
-    )
-    return [read(found) for found in rows]
 
 
 def _blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
     hours: dict[int, list[Row]] = {}
     for found in rows:
-        hour = found[_STARTED_AT] // _HOUR_US
+        hour = found[_STARTED_AT] // HOUR_US
         known = hours.get(hour)
         if known is None:
             hours[hour] = [found]
@@ -240,7 +225,7 @@ def _blocks(rows: Iterable[Row]) -> Iterator[list[Row]]:
             known.append(found)
     months: dict[tuple[int, int], list[Row]] = {}
     for hour, some in hours.items():
-        time = from_micros(hour * _HOUR_US)
+        time = from_micros(hour * HOUR_US)
         months.setdefault((time.year, time.month), []).extend(some)
     for month in sorted(months):
         block = months[month]

@@ -40,7 +40,12 @@ class Repeat:
 
 def foreign(call: LLMCall) -> bool:
     """Whether another instrumentation saw the call, whose spans may lie over those of others."""
-    return call.source.startswith("otlp:")
+    return is_foreign(call.source)
+
+
+def is_foreign(source: str) -> bool:
+    """Whether a call's source is another instrumentation."""
+    return source.startswith("otlp:")
 
 
 def repeats(calls: Sequence[LLMCall]) -> dict[int, Repeat]:

@@ -2,7 +2,7 @@
 
 import asyncio
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from decimal import Decimal
 from typing import Any
@@ -12,15 +12,18 @@ import pytest
 from collectors.otlp.committer import BusyError, Committer
 from collectors.otlp.metrics import Metrics
 from spendwatch.calls import CostBasis, PricedCall
+from spendwatch.clickhouse.batch import Batch
 from spendwatch.errors import StoreError
 from tests.collectors.otlp.test_call import WHOLE
 
 
-def calls(*names: str) -> list[PricedCall]:
-    return [
-        PricedCall(call=replace(WHOLE, response_id=name), effective_cost=Decimal(1), cost_basis=CostBasis.REPORTED)
-        for name in names
-    ]
+def calls(*names: str) -> Batch:
+    return Batch(
+        [
+            PricedCall(call=replace(WHOLE, response_id=name), effective_cost=Decimal(1), cost_basis=CostBasis.REPORTED)
+            for name in names
+        ]
+    )
 
 
 class Store:
@@ -33,10 +36,10 @@ class Store:
         self.entered = threading.Event()
         self.inserts: list[list[str]] = []
 
-    def insert(self, batch: Sequence[PricedCall]) -> None:
+    def insert(self, batch: Batch) -> None:
         self.entered.set()
         assert self.gate.wait(30)
-        names = [str(call.call.response_id) for call in batch]
+        names = [str(call.call.response_id) for call in batch.objects()]
         for name in names:
             fault = self.refuses(name)
             if fault is not None:
