@@ -1,6 +1,7 @@
 """`manage.py store backup TARGET [--base PREVIOUS]` and `manage.py store restore SOURCE [--replace]`: the embedded
-ClickHouse into a file and back, while it runs."""
+ClickHouse into a file and back, while it runs. `manage.py store copy`: into another ClickHouse."""
 
+import os
 from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
@@ -8,15 +9,20 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
-from spendwatch.clickhouse.client import connect
+from spendwatch.clickhouse import moving
+from spendwatch.clickhouse.client import Connection, Dsn, connect
+from spendwatch.clickhouse.migrate import Layout, create_database
 from spendwatch.clickhouse.store.backup import backup, restore
-from spendwatch.errors import SpendwatchError
+from spendwatch.errors import ConfigError, SpendwatchError
 
 
 class Command(BaseCommand):
-    """Saves or restores; exits with 1 and one line when it can't."""
+    """Saves, restores or copies; exits with 1 and one line when it can't."""
 
-    help = "Back up or restore the embedded ClickHouse. A ClickHouse server makes its own backups."
+    help = (
+        "Back up or restore the embedded ClickHouse (a ClickHouse server makes its own backups), or copy everything "
+        "into another ClickHouse."
+    )
 
     def add_arguments(self, parser: ArgumentParser) -> None:
         """The two actions and their options."""
@@ -36,6 +42,11 @@ class Command(BaseCommand):
         restoring.add_argument(
             "--replace", action="store_true", help="take the place of the calls that are in the store now"
         )
+        copying = actions.add_parser("copy", help="bring another ClickHouse to hold the same, day by day; run it again")
+        copying.add_argument(
+            "--to", help="its DSN; SPENDWATCH_CLICKHOUSE_NEW in the environment keeps the password off the command line"
+        )
+        copying.add_argument("--layout", choices=("single", "cluster"), default="single", help="the layout there")
 
     def handle(self, *args: Any, action: str, **options: Any) -> None:
         """Run it."""
@@ -47,8 +58,26 @@ class Command(BaseCommand):
                     proven = "not verified" if made.figures is None else "verified by restoring it"
                     held = f": {made.figures.calls} calls, USD {made.figures.cost}" if made.figures else ""
                     self.stdout.write(f"saved {made.path} ({made.size_bytes} bytes{since}), {proven}{held}")
+                elif action == "copy":
+                    self._copy(ch, options["to"] or os.environ.get("SPENDWATCH_CLICKHOUSE_NEW", ""), options["layout"])
                 else:
                     found = restore(ch, options["source"], replace=options["replace"])
                     self.stdout.write(f"restored {found.calls} calls, USD {found.cost}")
         except SpendwatchError as error:
             raise CommandError(str(error)) from error
+
+    def _copy(self, source: Connection, dsn: str, layout: Layout) -> None:
+        if not dsn:
+            raise ConfigError(
+                "expected the DSN of the other ClickHouse, found none. Set SPENDWATCH_CLICKHOUSE_NEW, or say --to DSN."
+            )
+        if Dsn.parse(dsn) == Dsn.parse(settings.SPENDWATCH_CLICKHOUSE_DSN):
+            raise ConfigError("expected another ClickHouse, found the one in use. Correct SPENDWATCH_CLICKHOUSE_NEW.")
+        create_database(dsn, caller="store", layout=layout)
+        with connect(dsn, caller="store") as target:
+            found = moving.copy(source, target, layout=layout, tell=self._tell)
+        self.stdout.write(f"both hold {found.calls} calls, USD {found.cost}")
+
+    def _tell(self, day: moving.Day) -> None:
+        sent = f"{day.sent} rows sent" if day.sent else "equal"
+        self.stdout.write(f"{day.day}: {day.totals.calls} calls, USD {day.totals.cost}, {sent}")
