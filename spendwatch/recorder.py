@@ -116,7 +116,7 @@ class Recorder:
         self._service = settings.resource["service.name"]
         self.tracer_provider = tracer_provider
         self.fingerprints = fingerprints
-        self._book = prices.packaged()
+        self._prices = prices.Lister(prices.packaged())
 
     @cached_property
     def _spans(self) -> ModuleType:
@@ -210,7 +210,7 @@ class Recorder:
             source="sdk",
         )
         # Its tokens are valued whatever was reported, so that the two can be compared.
-        listed, version = prices.listed(call, self._book)
+        listed, version = self._prices.listed(call)
         if listed is not None:
             call.listed_cost, call.price_version, call.cost_basis = listed, version, CostBasis.LISTED
         if reply.reported_cost is not None:

@@ -142,7 +142,10 @@ _FINGERPRINT_NAMES = tuple(_FINGERPRINT)
 
 def to_attributes(call: LLMCall) -> dict[str, AttributeValue]:
     """The span attributes of a call; what is not known has no attribute. service_name belongs to the resource."""
-    return {**_kept_shared(call), **tag_attributes(call.tags), **own_attributes(call)}
+    out = _kept_shared(call).copy()
+    out.update(_tagged(call.tags))
+    _own_to(call, out)
+    return out
 
 
 _kept: dict[object, dict[str, AttributeValue]] = {}
@@ -157,6 +160,20 @@ def _kept_shared(call: LLMCall) -> dict[str, AttributeValue]:
         if len(_kept) >= _MAX_KEPT:
             _kept.clear()
         found = _kept[key] = shared_attributes(call)
+    return found
+
+
+_kept_tags: tuple[Tags, dict[str, AttributeValue]] = (Tags(), {})
+
+
+def _tagged(tags: Tags) -> dict[str, AttributeValue]:
+    """The tags' attributes, kept for the calls that have the very same ones. Not to be changed."""
+    global _kept_tags
+    # One pair, replaced whole: another thread sees the old one or the new one.
+    of, found = _kept_tags
+    if of is not tags:
+        found = tag_attributes(tags)
+        _kept_tags = (tags, found)
     return found
 
 
@@ -195,23 +212,31 @@ def tag_attributes(tags: Tags) -> dict[str, AttributeValue]:
 def own_attributes(call: LLMCall) -> dict[str, AttributeValue]:
     """The attributes of a call that hardly another one has: its id, counts, costs, times and prints."""
     out: dict[str, AttributeValue] = {}
+    _own_to(call, out)
+    return out
+
+
+def _own_to(call: LLMCall, out: dict[str, AttributeValue]) -> None:
+    # For every call: a loop over tables that look their fields up by name would take twice as long.
     if call.response_id is not None:
         out["gen_ai.response.id"] = call.response_id
     for name, value in zip(_USAGE_NAMES, _usage_values(call.usage), strict=True):
         if value is not None:
             out[name] = value
-    for name, attr in _MONEY.items():
-        amount = getattr(call, attr)
-        if amount is not None:
-            out[name] = money.text(amount)
+    if call.reported_cost is not None:
+        out["spendwatch.cost.reported"] = money.text(call.reported_cost)
+    if call.upstream_cost is not None:
+        out["spendwatch.cost.upstream"] = money.text(call.upstream_cost)
+    if call.listed_cost is not None:
+        out["spendwatch.cost.listed"] = money.text(call.listed_cost)
     if call.time_to_first_chunk_us is not None:
         out[TIME_TO_FIRST_CHUNK] = call.time_to_first_chunk_us / 1_000_000
     _cost_mirror(call, out)
-    for key, text in call.attributes.items():
-        out[ATTRIBUTES_PREFIX + key] = text
+    if call.attributes:
+        for key, text in call.attributes.items():
+            out[ATTRIBUTES_PREFIX + key] = text
     if call.fingerprint is not None:
         _fingerprint_to(call.fingerprint, out)
-    return out
 
 
 def _cost_mirror(call: LLMCall, out: dict[str, AttributeValue]) -> None:

@@ -4,7 +4,8 @@ Only the system prompt and the last messages are taken apart. Ids of tool calls 
 repetition. Thinking blocks, too: one format sends them back, the other does not. Never here: hashing.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import msgspec
@@ -22,7 +23,7 @@ def chat_prompt(asked: Asked, fingerprints: Fingerprinter) -> PromptPrint | None
         role = mapping(loads(bytes(asked.last[:32]).split(b",")[0] + b"}")).get("role")
         last = [Message(role=text(role) or "user", raw=asked.last)]
     elif asked.messages:
-        last = last_messages(_loaded(raw) for raw in reversed(asked.messages[-_MAX_TOOL_RUN:]))
+        last = last_messages(_backwards(asked.messages[-_MAX_TOOL_RUN:]))
     elif "prompt" in asked.parts:
         prompt = loads(bytes(asked.parts["prompt"]))
         last = [Message(role="user", texts=texts(prompt if isinstance(prompt, list) else [prompt]))]
@@ -43,8 +44,20 @@ def responses_prompt(asked: Asked, fingerprints: Fingerprinter) -> PromptPrint |
     )
 
 
+_ROLE = re.compile(rb'\s*\{\s*"role"\s*:\s*"(\w+)"')
+_SYSTEM_ROLES = (b"system", b"developer")
+
+
 def _loaded(raw: msgspec.Raw) -> dict[str, Any]:
     return mapping(loads(bytes(raw)))
+
+
+def _backwards(messages: Sequence[msgspec.Raw]) -> Iterator[dict[str, Any]]:
+    """The messages, the last one first. What a system prompt before that one says is not asked for."""
+    yield _loaded(messages[-1])
+    for raw in reversed(messages[:-1]):
+        opening = _ROLE.match(raw)
+        yield {"role": "system"} if opening is not None and opening[1] in _SYSTEM_ROLES else _loaded(raw)
 
 
 def _system(asked: Asked) -> list[str]:
@@ -56,6 +69,9 @@ def _system(asked: Asked) -> list[str]:
             found += texts(value if isinstance(value, list) else [value])
     opening = [asked.parts["first"]] if "first" in asked.parts else asked.messages[:4]
     for raw in opening:
+        begins = _ROLE.match(raw)
+        if begins is not None and begins[1] not in _SYSTEM_ROLES:
+            break
         message = _loaded(raw)
         if message.get("role") not in ("system", "developer"):
             break
@@ -118,6 +134,8 @@ def read_message(value: dict[str, Any]) -> Message:
     if isinstance(content, str):
         if content:
             message.texts.append(content)
+        if role and role != "function" and len(value) == 2:
+            return message
     elif isinstance(content, list):
         for block in content:
             _block(block, message)

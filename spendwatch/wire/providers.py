@@ -5,6 +5,7 @@ provider's replies look like.
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 OPENROUTER = "openrouter"
 
@@ -97,6 +98,7 @@ _SUFFIXES: tuple[tuple[str, str], ...] = (
 _AMAZON = (".amazonaws.com", ".amazonaws.com.cn", ".api.aws")
 
 
+@lru_cache(maxsize=256)
 def from_host(host: str) -> str | None:
     """The provider that a host belongs to, None when it is not known."""
     known = _HOSTS.get(host)
