@@ -1,7 +1,8 @@
 """Cohere's chat, version 2, plain and streamed.
 
-`tokens` counts all that the model saw (images apart, added here); `billed_units` is what the invoice counts and is kept
-beside it. The usage comes in message-end, which also says when a stream failed.
+`tokens` counts all that the model saw, its preamble included; `billed_units` is what the invoice counts, and so what is
+counted here: docs.cohere.com/v2/docs/how-does-cohere-pricing-work. The usage comes in message-end, which also says when
+a stream failed.
 """
 
 from typing import Any
@@ -12,7 +13,7 @@ from spendwatch.wire import conversation
 from spendwatch.wire.jsonread import Shape, count, loads, mapping, text
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
-from spendwatch.wire.usage import Tally
+from spendwatch.wire.usage import Tally, first_count
 
 _MAX_TOOLS = 256
 
@@ -119,16 +120,23 @@ class CohereChatReader(Reader):
 
 
 def read_cohere(usage: dict[str, Any]) -> Tally:
-    """A version 2 usage object; counts come as floats."""
+    """A version 2 usage object, or a version 1 meta; counts come as floats."""
     tally = Tally()
     tokens = mapping(usage.get("tokens"))
     billed = mapping(usage.get("billed_units"))
-    counted = tokens if count(tokens.get("input_tokens")) is not None else billed
-    tally.input_tokens = count(counted.get("input_tokens"))
-    tally.output_tokens = count(counted.get("output_tokens"))
-    tally.input_image_tokens = count(counted.get("image_tokens"))
-    if tally.input_tokens is not None and tally.input_image_tokens:
-        tally.input_tokens += tally.input_image_tokens
+    tally.input_tokens = count(billed.get("input_tokens"))
+    tally.output_tokens = count(billed.get("output_tokens"))
+    tally.input_image_tokens = first_count(tokens.get("image_tokens"), billed.get("image_tokens"))
+    if tally.input_tokens is None:
+        tally.input_tokens = count(tokens.get("input_tokens"))
+        pictures = tally.input_image_tokens
+    else:
+        # Embeddings bill the pictures beside the text, chats within it.
+        pictures = count(billed.get("image_tokens"))
+    if tally.input_tokens is not None and pictures:
+        tally.input_tokens += pictures
+    if tally.output_tokens is None:
+        tally.output_tokens = count(tokens.get("output_tokens"))
     tally.reasoning_output_tokens = count(tokens.get("reasoning_tokens"))
     tally.cache_read_input_tokens = count(usage.get("cached_tokens"))
     return tally

@@ -148,6 +148,11 @@ CASES: list[tuple[str, str, Any, Any, dict[str, Any]]] = [
      {"id": "i", "finish_reason": "COMPLETE", "message": {}, "usage": {"billed_units": {"input_tokens": 10.0,
                                                                                      "output_tokens": 5.0}}},
      {"input_tokens": 10, "output_tokens": 5}),
+    ("cohere bills less than the model saw", "api.cohere.com/v2/chat", MESSAGES,
+     {"id": "i", "finish_reason": "COMPLETE", "message": {}, "usage": {
+         "billed_units": {"input_tokens": 68.0, "output_tokens": 8.0}, "cached_tokens": 992,
+         "tokens": {"input_tokens": 1591.0, "output_tokens": 38.0, "reasoning_tokens": 5}}},
+     {"input_tokens": 68, "output_tokens": 8, "cache_read_input_tokens": 992, "reasoning_output_tokens": 5}),
     ("cohere's limit", "api.cohere.com/v1/chat", {"message": "hi", "model": "command-r", "stream": True},
      lines({"event_type": "stream-start", "generation_id": "g"},
            {"is_finished": True, "event_type": "stream-end", "finish_reason": "ERROR_LIMIT",
