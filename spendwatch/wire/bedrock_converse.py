@@ -110,6 +110,8 @@ class ConverseReader(AmazonReader):
 
     def closing(self) -> None:
         super().closing()
+        if "openai." in (self.request_model or ""):
+            _net(self.tally)
         if self._server_tools:
             self.attributes["server_tools"] = ",".join(self._server_tools)
 
@@ -169,6 +171,18 @@ def read_converse(usage: dict[str, Any]) -> Tally:
             tally.cache_write_1h_input_tokens = count(one.get("inputTokens"))
     read_cost(usage, tally)
     return tally
+
+
+def _net(tally: Tally) -> None:
+    """OpenAI's models at Bedrock may state the input with what was cached in it, against the documentation.
+
+    Measured: github.com/earendil-works/pi/issues/8752, github.com/maximhq/bifrost/pull/6942. Its total counts the
+    cached tokens twice as well, so it can't tell; input of at least what was cached does.
+    """
+    cached = (tally.cache_read_input_tokens or 0) + (tally.cache_write_input_tokens or 0)
+    given = (tally.input_tokens or 0) - cached
+    if cached and given >= cached:
+        tally.input_tokens = given
 
 
 def add_cached(fresh: int | None, read: int | None, written: int | None) -> Tally:

@@ -68,6 +68,23 @@ def test_converse_is_read_with_both_cache_lifetimes_and_tools(streamed: bool) ->
     )
 
 
+@pytest.mark.parametrize(
+    ("model", "given", "expected"),
+    [("us.openai.gpt-5.6-sol", (12401, 8367, 4032), 12401), ("us.openai.gpt-5.6-sol", (2, 8367, 4032), 12401),
+     ("us.anthropic.claude-sonnet-5", (12401, 8367, 4032), 24800), ("openai.gpt-oss-120b-1:0", (30, 0, 0), 30)],
+)  # fmt: skip
+def test_input_that_holds_what_was_cached_is_not_counted_twice(
+    model: str, given: tuple[int, int, int], expected: int
+) -> None:
+    fresh, cached, written = given
+    usage = {"inputTokens": fresh, "outputTokens": 9, "cacheReadInputTokens": cached, "cacheWriteInputTokens": written}
+    for address, said in (
+        ("converse", {"usage": usage}),
+        ("converse-stream", stream(("messageStop", {"stopReason": "end_turn"}), ("metadata", {"usage": usage}))),
+    ):
+        assert read(f"{HOST}/model/{model}/{address}", SENT, said).usage.input_tokens == expected
+
+
 CLAUDE = {
     "id": "msg_bdrk_1", "type": "message", "role": "assistant", "model": "claude-sonnet-5", "stop_reason": "end_turn",
     "content": [{"type": "text", "text": "a"}], "usage": {"input_tokens": 5, "output_tokens": 3,
