@@ -145,6 +145,29 @@ def _litellm_replayed(attributes: Mapping[str, object]) -> bool:
     return bool(attributes.get(f"{_HIDDEN}.cache_key")) and attributes.get(f"{_HIDDEN}.response_cost") in (0, None)
 
 
+def _names_of_openinference() -> dict[str, tuple[str, ...]]:
+    return _over(
+        provider_name=("llm.provider", "llm.system"),
+        request_model=("llm.request.model_name", "llm.model_name", "embedding.model_name", "reranker.model_name"),
+        response_model=("llm.response.model_name",),
+        input_tokens=("llm.token_count.prompt",),
+        output_tokens=("llm.token_count.completion",),
+        total_tokens=("llm.token_count.total",),
+        cache_read=("llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_input"),
+        cache_write=("llm.token_count.prompt_details.cache_write",),
+        reasoning=("llm.token_count.completion_details.reasoning",),
+        input_audio=("llm.token_count.prompt_details.audio",),
+        output_audio=("llm.token_count.completion_details.audio",),
+        cost=("llm.cost.total",),
+        session=("session.id",),
+        agent=("agent.name",),
+        finish_reasons=("llm.finish_reason",),
+    )
+
+
+_OPENINFERENCE = "openinference.instrumentation."
+_openinference_role = roles.by("openinference.span.kind", {"llm": CHAT, "embedding": EMBEDDINGS, "reranker": RERANK})
+
 _LANGFUSE_USAGE, _LANGFUSE_COST = "langfuse.observation.usage_details", "langfuse.observation.cost_details"
 _VERCEL_PROVIDER = "ai.response.providerMetadata"
 _LOGFIRE_RAW = "gen_ai.usage.raw"
@@ -210,6 +233,8 @@ DIALECTS: tuple[Dialect, ...] = (
         unfold=(_LANGFUSE_USAGE, _LANGFUSE_COST, "langfuse.observation.model.parameters"),
         input_includes_cache=None,
         names=_over(
+            # As its handler for LangChain knows it.
+            provider_name=("langfuse.observation.metadata.ls_provider",),
             request_model=("langfuse.observation.model.name",),
             input_tokens=_in(_LANGFUSE_USAGE, "prompt_tokens", "promptTokens", "input_tokens"),
             uncached_input=_in(_LANGFUSE_USAGE, "input"),
@@ -281,28 +306,24 @@ DIALECTS: tuple[Dialect, ...] = (
             first_chunk_ms=("ai.response.msToFirstChunk",),
         ),
     ),
+    # What a framework counts holds the cache, by OpenInference's convention; what is taken from a provider's own SDK
+    # was once passed on as that counts.
+    Dialect(
+        name="openinference",
+        recognises=lambda span: (
+            span.scope.startswith(_OPENINFERENCE)
+            and not span.scope.endswith((".anthropic", ".bedrock"))
+            and "openinference.span.kind" in span.attributes
+        ),
+        operation=_openinference_role,
+        names=_names_of_openinference(),
+    ),
     Dialect(
         name="openinference",
         recognises=_has("openinference.span.kind"),
-        operation=roles.by("openinference.span.kind", {"llm": CHAT, "embedding": EMBEDDINGS, "reranker": RERANK}),
+        operation=_openinference_role,
         input_includes_cache=None,
-        names=_over(
-            provider_name=("llm.provider", "llm.system"),
-            request_model=("llm.request.model_name", "llm.model_name", "embedding.model_name", "reranker.model_name"),
-            response_model=("llm.response.model_name",),
-            input_tokens=("llm.token_count.prompt",),
-            output_tokens=("llm.token_count.completion",),
-            total_tokens=("llm.token_count.total",),
-            cache_read=("llm.token_count.prompt_details.cache_read", "llm.token_count.prompt_details.cache_input"),
-            cache_write=("llm.token_count.prompt_details.cache_write",),
-            reasoning=("llm.token_count.completion_details.reasoning",),
-            input_audio=("llm.token_count.prompt_details.audio",),
-            output_audio=("llm.token_count.completion_details.audio",),
-            cost=("llm.cost.total",),
-            session=("session.id",),
-            agent=("agent.name",),
-            finish_reasons=("llm.finish_reason",),
-        ),
+        names=_names_of_openinference(),
     ),
     Dialect(
         name="traceloop",
@@ -346,6 +367,14 @@ DIALECTS: tuple[Dialect, ...] = (
             # Of a stream's log, which has no duration of its own.
             duration_s=("duration",),
         ),
+    ),
+    # OpenLIT writes OpenTelemetry's names, but counts as the provider does, and 0 where it knows no price.
+    Dialect(
+        name="openlit",
+        recognises=_scope("openlit."),
+        operation=roles.genai,
+        input_includes_cache=None,
+        names=_GENAI,
     ),
     Dialect(
         name="genai",

@@ -5,6 +5,7 @@ OpenRouter is reported as "openai", and the same reply seen by two observers mus
 response id).
 """
 
+import re
 from collections.abc import Mapping
 from urllib.parse import urlsplit
 
@@ -47,6 +48,11 @@ _SPELLINGS: Mapping[str, str] = {
     "watsonx": "ibm.watsonx.ai",
     "zai": "z_ai",
 }
+_FRAMEWORKS = frozenset((
+    "strands-agents", "langchain", "llama_index", "llamaindex", "crewai", "autogen", "ag2", "haystack", "agno", "dspy",
+    "smolagents", "semantic_kernel", "langgraph", "google_adk",
+))  # fmt: skip
+"""What some instrumentations name instead of a provider."""
 _WITH_A_DOT = frozenset(("aws", "azure", "gcp", "ibm", "az"))
 
 ADDITIVE_INPUT = frozenset(("anthropic", "aws.bedrock"))
@@ -66,6 +72,10 @@ _BY_MODEL: tuple[tuple[tuple[str, ...], str], ...] = (
     (("sonar",), "perplexity"),
 )
 """How a provider's own names for its models begin. A name with a vendor in front ("openai/gpt-4o") is a gateway's."""
+_BEDROCK = re.compile(
+    r"((us|eu|apac|jp|au|global)\.)?(anthropic|amazon|meta|cohere|mistral|ai21|deepseek|qwen|openai)\.[a-z]"
+)
+"""Amazon Bedrock's names: "eu.anthropic.claude-sonnet-4-5-20250929-v1:0"."""
 
 
 def host_of(address: str | None) -> str | None:
@@ -83,7 +93,9 @@ def provider_name(named: str | None, host: str | None, response_id: str | None) 
     known = wire.from_host(host) if host else None
     if known is not None:
         return known
-    name = (named or "").strip().lower()
+    name = (named or "").strip().strip('"').lower()
+    if name in _FRAMEWORKS:
+        name = ""
     # OpenRouter's ids ("gen-1763769600-Ab3…") are like nobody else's; its clients are OpenAI's.
     if response_id and response_id.startswith("gen-") and name in ("", "openai"):
         return wire.OPENROUTER
@@ -107,4 +119,6 @@ def provider_by_model(provider_model: str | None, model: str | None) -> str | No
     name = (model or provider_model or "").lower()
     if not name:
         return None
+    if _BEDROCK.match(name):
+        return "aws.bedrock"
     return next((provider for starts, provider in _BY_MODEL if name.startswith(starts)), UNKNOWN)

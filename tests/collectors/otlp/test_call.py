@@ -598,3 +598,56 @@ def test_a_span_that_names_nobody_and_no_model_is_rejected() -> None:
     found = read_span(otlp.span(attributes={"gen_ai.operation.name": "chat"}, at=NOW))
     assert isinstance(found, Rejected)
     assert "names no provider, no known host and no model" in found.reason
+
+
+@pytest.mark.parametrize(
+    ("scope", "provider", "expected"),
+    [
+        ("openinference.instrumentation.langchain", "anthropic", 1000),
+        ("openinference.instrumentation.litellm", "aws.bedrock", 1000),
+        ("openinference.instrumentation.anthropic", "anthropic", 1600),
+        ("openinference.instrumentation.bedrock", "aws.bedrock", 1600),
+        ("openinference.instrumentation.openai", "openai", 1000),
+        ("", "anthropic", 1600),
+    ],
+)
+def test_openinferences_input_holds_the_cache_unless_a_providers_own_count_was_passed_on(
+    scope: str, provider: str, expected: int
+) -> None:
+    attributes = {
+        "openinference.span.kind": "LLM",
+        "llm.provider": provider,
+        "llm.model_name": "claude-sonnet-4-5",
+        "llm.token_count.prompt": 1000,
+        "llm.token_count.completion": 20,
+        "llm.token_count.prompt_details.cache_read": 600,
+    }
+    assert foreign(attributes, scope=scope).usage.input_tokens == expected
+
+
+@pytest.mark.parametrize(("provider", "expected"), [("anthropic", 1600), ("openai", 1000)])
+def test_openlit_counts_as_the_provider_does(provider: str, expected: int) -> None:
+    attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": provider,
+        "gen_ai.request.model": "m",
+        "gen_ai.usage.input_tokens": 1000,
+        "gen_ai.usage.cache_read.input_tokens": 600,
+        "gen_ai.usage.cost": 0,
+    }
+    found = foreign(attributes, scope=f"openlit.instrumentation.{provider}")
+    assert (found.usage.input_tokens, found.listed_cost) == (expected, None)
+
+
+@pytest.mark.parametrize(
+    ("framework", "model", "expected"),
+    [
+        ("strands-agents", "us.anthropic.claude-sonnet-4-5-20250929-v1:0", "aws.bedrock"),
+        ("strands-agents", "gpt-4o-mini", "openai"),
+        ("langchain", "claude-sonnet-4-5", "anthropic"),
+        ("crewai", "a-model", "unknown"),
+    ],
+)
+def test_a_frameworks_name_is_not_a_providers(framework: str, model: str, expected: str) -> None:
+    found = foreign({"gen_ai.operation.name": "chat", "gen_ai.system": framework, "gen_ai.request.model": model})
+    assert found.provider_name == expected

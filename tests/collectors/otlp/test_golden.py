@@ -39,6 +39,11 @@ def without_reasoning(call: tuple[Any, ...]) -> tuple[Any, ...]:
     return (*call[:6], None, *call[7:])
 
 
+def openlit(call: tuple[Any, ...]) -> tuple[Any, ...]:
+    """It says 0 where nothing was written into the cache, and nothing of reasoning."""
+    return (*call[:4], 0, call[5], None, call[7])
+
+
 UNCACHED = (*GPT[:3], None, None, 50, None, Decimal("0.00021"))
 """OpenTelemetry's own package of this version says nothing of the cache."""
 
@@ -51,6 +56,11 @@ CALLS: dict[str, list[tuple[Any, ...]]] = {
         (None, *GPT_DATED), (None, *GPT_DATED), (None, *GPT_DATED), (None, *EMBEDDING), (None, *CLAUDE_5),
         (None, *CLAUDE_5),
     ],
+    "openinference_langchain": [(None, *GPT_DATED), (None, *GPT), (None, *CLAUDE)],
+    "openlit": [
+        ("chatcmpl-0001", *openlit(GPT)), ("chatcmpl-0002", *openlit(GPT)), (None, *EMBEDDING), ("msg_0004", *CLAUDE),
+    ],
+    "strands": [(None, *without_reasoning(GPT)), (None, *without_reasoning(GPT))],
     "openllmetry": [
         ("chatcmpl-0001", *GPT), ("chatcmpl-0002", *without_reasoning(GPT)), ("resp_0003", *GPT),
         (None, *EMBEDDING[:3], 0, *EMBEDDING[4:]), ("msg_0005", *CLAUDE_5), ("msg_0006", *CLAUDE_5),
@@ -91,6 +101,7 @@ FAILED = dict.fromkeys(CALLS, 1)
 
 SOURCES = {
     "otel_genai": {"otlp:genai"}, "otel_genai_old": {"otlp:genai"}, "openinference": {"otlp:openinference"},
+    "openinference_langchain": {"otlp:openinference"}, "openlit": {"otlp:openlit"}, "strands": {"otlp:genai"},
     "openllmetry": {"otlp:traceloop", "otlp:genai"}, "pydantic_ai": {"otlp:logfire", "otlp:genai"},
     "logfire": {"otlp:logfire"}, "langfuse": {"otlp:langfuse"}, "litellm": {"otlp:litellm"},
     "litellm_v2": {"otlp:litellm"}, "vercel_6": {"otlp:vercel"}, "vercel_6_json": {"otlp:vercel"},

@@ -68,6 +68,20 @@ RECORDINGS: dict[str, Recording] = {
             "openai==3.57.0", "anthropic==2.13.0", "httpx", _EXPORTER,
         ),
     ),
+    "openinference_langchain": Recording(
+        script="with_openinference_langchain.py",
+        packages=(
+            "openinference-instrumentation-langchain==0.1.80", "langchain==1.5.2", "langchain-openai==1.7.4",
+            "langchain-anthropic==1.7.10", "httpx", _EXPORTER,
+        ),
+    ),
+    "openlit": Recording(
+        script="with_openlit.py", packages=("openlit==1.45.0", "openai==2.54.0", "anthropic==0.125.0", "httpx"),
+    ),
+    "strands": Recording(
+        script="with_strands.py",
+        packages=("strands-agents[openai]==1.62.0", "opentelemetry-exporter-otlp-proto-http", "httpx"),
+    ),
     "openllmetry": Recording(
         script="with_openllmetry.py",
         packages=("traceloop-sdk==0.62.4", "openai==3.57.0", "anthropic==2.13.0", "httpx"),
