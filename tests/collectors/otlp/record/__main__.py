@@ -134,6 +134,9 @@ def record(name: str, environments: Path) -> None:
             for inner in group.scope_spans:
                 for span in inner.spans:
                     _keep(span.attributes, paths)
+                    if any(path in span.status.message for path in paths):
+                        # A stack trace. What failed stands in its first line.
+                        span.status.message = span.status.message.partition("Traceback")[0]
                     for event in span.events:
                         _keep(event.attributes, paths)
         (DATA / f"{name}.binpb").write_bytes(request.SerializeToString())
