@@ -33,6 +33,7 @@ from spendwatch.wire.ocr import OcrReader
 from spendwatch.wire.ollama import OllamaChatReader, OllamaEmbedReader, OllamaGenerateReader
 from spendwatch.wire.openai_assistants import AssistantsRunReader
 from spendwatch.wire.openai_chat import ChatReader, CompletionsReader
+from spendwatch.wire.openai_decisions import DecisionsReader
 from spendwatch.wire.openai_embeddings import EmbeddingsReader
 from spendwatch.wire.openai_images import ImagesReader
 from spendwatch.wire.openai_moderations import ModerationsReader
@@ -122,12 +123,14 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "edits": (
         Kind(ImagesReader, "/images/edits", (b"prompt", b"model")),
         Kind(VideoReader, "/videos/edits", hosts=_VIDEOS),
+        Kind(CompletionsReader, "/v1/edits", hosts=_OPENAI),
     ),
     "variations": (Kind(ImagesReader, "/images/variations", hosts=_OPENAI),),
     "transcriptions": (Kind(TranscriptionReader, "/audio/transcriptions", (b"file",)),),
     "translations": (Kind(TranscriptionReader, "/audio/translations", (b"file",)),),
     "stt": (Kind(TranscriptionReader, "/v1/stt", hosts=("x_ai",)),),
     "speech": (Kind(SpeechReader, "/audio/speech", (b'"input"', b'"voice"')),),
+    "decisions": (Kind(DecisionsReader, "/decisions", (b'"input"', b'"questions"', b'"model"')),),
     "moderations": (Kind(ModerationsReader, "/moderations", (b'"input"', b'"model"')),),
     "messages": (Kind(MessagesReader, "/messages", (b'"messages"', b'"max_tokens"'), header="anthropic-version"),),
     "rawPredict": (
@@ -185,6 +188,7 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     "runs": (Kind(AssistantsRunReader, "/runs", hosts=_OPENAI, within="/threads"),),
     "submit_tool_outputs": (Kind(AssistantsRunReader, "/submit_tool_outputs", hosts=_OPENAI, within="/runs/"),),
     "videos": (Kind(VideoReader, "/videos", hosts=_VIDEOS),),
+    "extensions": (Kind(VideoReader, "/videos/extensions", hosts=_VIDEOS),),
     "remix": (Kind(VideoReader, "/remix", hosts=_VIDEOS, within="/videos/"),),
     "invocations": (
         Kind(ChatReader, "/invocations", (b'"messages"',), within=_SERVED, shaped=True),
@@ -199,14 +203,17 @@ _KINDS: dict[str, tuple[Kind, ...]] = {
     ),
 }
 
+_RUNS = (Kind(AssistantsRunReader, "", hosts=_OPENAI, within="/threads/"),)
+
 # The part before the last one, which is the id of something that a POST goes on with.
 _CONTINUED: dict[str, tuple[Kind, ...]] = {
     "conversations": (Kind(ConversationsReader, "", hosts=_MISTRAL),),
+    "runs": _RUNS,
 }
 
 # The part before the last one, which is the id of something already begun -> the formats that may stand there.
 _BEGUN: dict[str, tuple[Kind, ...]] = {
-    "runs": (Kind(AssistantsRunReader, "", hosts=_OPENAI, within="/threads/"),),
+    "runs": _RUNS,
     "predictions": (Kind(ReplicateReader, "", hosts=("replicate",)),),
     "videos": (Kind(VideoReader, "", hosts=_VIDEOS),),
 }
@@ -276,7 +283,7 @@ def _kinds(request: Request, path: str) -> tuple[Kind, ...]:
     elif request.method != "GET":
         return ()
     before = path[path.rfind("/", 0, max(last, 0)) + 1 : max(last, 0)]
-    return _BEGUN.get(before) or (_CONTINUED.get(before, ()) if request.method == "POST" else ())
+    return (_CONTINUED if request.method == "POST" else _BEGUN).get(before, ())
 
 
 def _has_shape(body: bytes | None, kind: Kind) -> bool:
