@@ -125,13 +125,17 @@ class Hook:
 
     @shielded("asking for a stream's usage")
     def _ask(self, body: bytes, req: Any) -> bool:
-        """Have the request ask for the stream's usage as well; False where this aiohttp has no way to."""
+        """Have the request ask for the stream's usage as well; False when it can't."""
         given = self._asked.get(req) or _sent_body(req.body)
-        if given is None or not hasattr(req, "_update_body"):
+        if given is None:
             return False
         # One request may be sent again by a middleware: then it asks already, and it was not the app that did.
         self._asked[req] = given
-        req._update_body(body)
+        if hasattr(req, "_update_body"):
+            req._update_body(body)
+        else:  # the first ones of 3.12
+            req.headers.pop("Content-Length", None)
+            req.update_body_from_data(body)
         req.headers["Accept-Encoding"] = "identity"
         return True
 
