@@ -25,8 +25,9 @@ from spendwatch.likeness import NORMALISED_BYTES, SIMHASH_BYTES, looks_like_erro
 HEAD = 4 * 1024
 SAMPLED = 64 * 1024
 _MAX_PENDING = 4096
-_MAX_ARGUMENTS = 24 * 1024
-_MAX_TOOLS = 128
+_SHORT = 256
+_MAX_ARGUMENTS = 16 * 1024
+_MAX_TOOLS = 64
 _REMEMBERED = 256
 
 PromptPrint: TypeAlias = Any
@@ -193,14 +194,13 @@ class Fingerprinter:
 
 
 class ReplyPrint:
-    """Takes in a reply piece by piece. Holds at most about 40 KiB, whatever the length."""
+    """Takes in a reply piece by piece. Holds at most about 28 KiB, whatever the length, however small the pieces."""
 
-    __slots__ = ("_by", "_calls", "_crc", "_head", "_length", "_pending", "_pending_length", "_room", "_size")
+    __slots__ = ("_by", "_calls", "_crc", "_head", "_length", "_pending", "_room", "_size")
 
     def __init__(self, by: Fingerprinter) -> None:
         self._by = by
-        self._pending: list[str] = []
-        self._pending_length = 0
+        self._pending = bytearray()
         self._head = b""
         self._crc = 0
         self._size = 0
@@ -210,18 +210,21 @@ class ReplyPrint:
 
     def text(self, piece: str) -> None:
         """The next piece of what the reply says."""
-        self._pending.append(piece)
-        self._pending_length += len(piece)
-        if self._pending_length > _MAX_PENDING or len(self._pending) > 512:
-            self._flush()
+        self._length += len(piece)
+        data = piece.encode("utf-8", "surrogatepass")
+        if len(data) < _SHORT:
+            # Gathered as bytes, for a list of small strings takes many times what is in them.
+            self._pending += data
+            if len(self._pending) < _MAX_PENDING:
+                return
+            data = b""
+        self._flush()
+        self._add(data)
 
     def _flush(self) -> None:
-        pending = self._pending
-        text = pending[0] if len(pending) == 1 else "".join(pending)
-        self._pending = []
-        self._pending_length = 0
-        self._length += len(text)
-        self._add(text.encode("utf-8", "surrogatepass"))
+        if self._pending:
+            self._add(bytes(self._pending))
+            self._pending.clear()
 
     def _add(self, data: bytes) -> None:
         size = self._size + len(data)
@@ -247,11 +250,9 @@ class ReplyPrint:
             data = arguments.encode("utf-8", "surrogatepass") if isinstance(arguments, str) else arguments
             call.crc = crc32(data, call.crc)
             call.size += len(data)
-            if len(data) <= self._room:
-                call.arguments.append(data)
-                self._room -= len(data)
-            else:
-                call.whole = False
+            call.arguments += data[: self._room]
+            call.whole = call.whole and len(data) <= self._room
+            self._room = max(self._room - len(data), 0)
 
     def into(self, prints: PromptPrint, *, tool_names: bool) -> bool:
         """Put the prints into a Fingerprint in the making; False when the reply said nothing and asked for nothing."""
@@ -272,7 +273,7 @@ class ReplyPrint:
         return True
 
     def _tool(self, call: "_Call", tool_names: bool) -> ToolFingerprint:
-        arguments = b"".join(call.arguments)
+        arguments = bytes(call.arguments)
         if call.whole:
             arguments = canonical(arguments)
             exact = self._by.exact(arguments)
@@ -291,7 +292,7 @@ class _Call:
 
     def __init__(self) -> None:
         self.name = ""
-        self.arguments: list[bytes] = []
+        self.arguments = bytearray()
         self.crc = 0
         self.size = 0
         self.whole = True

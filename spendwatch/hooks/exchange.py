@@ -26,8 +26,14 @@ live: set["Exchange"] = set()
 inside: ContextVar[bool] = ContextVar("spendwatch_inside", default=False)
 """Whether an outer hook is already watching the request that is being sent here."""
 
-HOLD = 16 * 1024
-"""So many bytes of a body wait at most before they are read."""
+HOLD = 24 * 1024
+"""So many bytes of a body wait at most before they are read, PIECE counted for each of its pieces."""
+
+PIECE = 48
+"""Bytes that a piece and its place in a list take beside what is in it."""
+
+_UNFINISHED = 8 * 1024
+_LITTLE = 2 * 1024
 
 _PLAIN_SUPPRESS_KEY = "suppress_instrumentation"
 
@@ -44,6 +50,7 @@ class Exchange:
         "_port",
         "_reader",
         "_recorder",
+        "_room",
         "_status",
         "begun",
         "held",
@@ -62,8 +69,9 @@ class Exchange:
         self._first_ns: int | None = None
         self.held: list[bytes] = []
         """Pieces of the body that the reader hasn't seen yet: it reads many at once for less. A stream may put some
-        here itself instead of calling feed(), and after at most HOLD bytes read_held(); but the first it must feed."""
+        here itself instead of calling feed(): as much as pass_on() leaves room for."""
         self._held_bytes = 0
+        self._room = HOLD
         self._status: int | None = None
         self.http_span = http_span
         self.question = usage.question(request, reader) if recorder.settings.request_stream_usage else None
@@ -98,30 +106,46 @@ class Exchange:
             self._status = status
             if not decoded:
                 self._decoder = decoder(headers.get("content-encoding"))
+                if self._decoder is not None:
+                    self._room = _LITTLE
             self._reader.head(status, headers)
         except Exception as exc:  # noqa: BLE001  # caught() is the place
             caught("reading a reply's head", exc)
 
     def feed(self, data: bytes) -> None:
         """The next bytes of the body, as they came over the wire."""
-        # For every chunk of every stream: as little as can be done here is.
         if self._first_ns is None:
             if not data:
                 return
             self._first_ns = time.perf_counter_ns()
         self.held.append(data)
-        self._held_bytes += len(data)
-        if self._held_bytes >= HOLD:
-            self.read_held()
+        self._held_bytes += len(data) + PIECE
+        if self._held_bytes >= self._room:
+            self._read_held()
 
-    def read_held(self) -> int:
-        """Show the reader what was held back. How many bytes may be held now."""
+    def pass_on(self, data: bytes) -> int:
+        """A piece of the body for which no room is left in `held`, the first one, too. How much room there is now."""
+        if self._first_ns is None:
+            if not data:
+                return 0
+            self._first_ns = time.perf_counter_ns()
+            room = self._room - len(data)
+            if room > 0:
+                # The app waits for this one most: it is looked at later.
+                self.held.append(data)
+                return room
+        self.held.append(data)
+        return self._read_held()
+
+    def _read_held(self) -> int:
         held, self._held_bytes = self.held, 0
         data = held[0] if len(held) == 1 else b"".join(held)
         held.clear()
         if data and self in live:
             self._read(data)
-        return HOLD
+        # What is kept of a stream is bounded as a whole: beside a large event, or a decoder's window, less may wait.
+        self._room = HOLD if self._decoder is None and self._reader.held < _UNFINISHED else _LITTLE
+        return self._room
 
     def _read(self, data: bytes) -> None:
         try:
@@ -145,7 +169,7 @@ class Exchange:
     def _finish(self, complete: bool, error: BaseException | None) -> None:
         ended = time.perf_counter_ns()
         if self.held:
-            self.read_held()
+            self._read_held()
         try:
             live.remove(self)
         except KeyError:

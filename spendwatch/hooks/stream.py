@@ -8,7 +8,7 @@ or when nobody holds the stream any more.
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import Any
 
-from spendwatch.hooks.exchange import Exchange
+from spendwatch.hooks.exchange import PIECE, Exchange
 from spendwatch.hooks.usage import Without
 
 
@@ -49,16 +49,15 @@ class PassingSync(_Passing):
         if exchange is None:
             yield from self._stream
             return
-        feed, hold, read_on, without = exchange.feed, exchange.held.append, exchange.read_held, self._without
+        pass_on, hold, without = exchange.pass_on, exchange.held.append, self._without
         room = 0
         try:
             for chunk in self._stream:
-                room -= len(chunk)
+                room -= len(chunk) + PIECE
                 if room > 0:
                     hold(chunk)
                 else:
-                    feed(chunk)
-                    room = read_on() if chunk else 0
+                    room = pass_on(chunk)
                 if without is None:
                     yield chunk
                 elif passed := without.feed(chunk):
@@ -90,16 +89,15 @@ class PassingAsync(_Passing):
             async for chunk in inner:
                 yield chunk
             return
-        feed, hold, read_on, without = exchange.feed, exchange.held.append, exchange.read_held, self._without
+        pass_on, hold, without = exchange.pass_on, exchange.held.append, self._without
         room = 0
         try:
             async for chunk in inner:
-                room -= len(chunk)
+                room -= len(chunk) + PIECE
                 if room > 0:
                     hold(chunk)
                 else:
-                    feed(chunk)
-                    room = read_on() if chunk else 0
+                    room = pass_on(chunk)
                 if without is None:
                     yield chunk
                 elif passed := without.feed(chunk):

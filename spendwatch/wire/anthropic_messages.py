@@ -15,7 +15,7 @@ from spendwatch.wire import conversation
 from spendwatch.wire.jsonread import Run, Shape, count, encoded, loads, mapping, tail_object, text
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
-from spendwatch.wire.sse import run_of
+from spendwatch.wire.sse import Event, run
 from spendwatch.wire.usage import Tally, read_cost
 
 _MAX_TOOLS = 256
@@ -57,9 +57,9 @@ class Message(msgspec.Struct, gc=False):
 
 
 class MoreText(msgspec.Struct, gc=False):
-    """A delta that brings a piece of text, and nothing else."""
+    """A delta that brings a piece of text, or of what isn't kept (thinking, a signature)."""
 
-    text: str
+    text: str | None = None
     partial_json: None = None
 
 
@@ -71,8 +71,9 @@ class TextDelta(msgspec.Struct, gc=False):
 
 
 _SHAPE = Shape(Message)
+_SEVERAL = Run(Message)
 _TEXT_DELTAS = Run(TextDelta)
-_DELTA = b"content_block_delta"
+_DELTA = b"event: content_block_delta\ndata: "
 _SERVER_TOOLS = ("server_tool_use", "mcp_tool_use")
 
 
@@ -103,24 +104,36 @@ class MessagesReader(Reader):
         self._delta_seen = True
         self._message(message)
 
-    def events(self, events: list[tuple[bytes, bytes]]) -> None:
-        start, end = run_of(events, _DELTA)
-        deltas = _TEXT_DELTAS.read(events[start:end]) if end else None
-        if deltas is None:
-            start = end = len(events)
-        for name, data in events[:start]:
-            self.event(name, data)
-        if deltas is not None and self.said is not None:
-            self.said.text("".join([delta.delta.text for delta in deltas]))
-        for name, data in events[end:]:
-            self.event(name, data)
+    def block(self, block: bytes) -> None:
+        found = run(block, _DELTA)
+        deltas = _TEXT_DELTAS.read(found[1]) if found is not None else None
+        if found is None or deltas is None:
+            super().block(block)
+            return
+        before, _, after = found
+        if before:
+            super().block(before)
+        if self.said is not None:
+            self.said.text("".join([delta.delta.text or "" for delta in deltas]))
+        if after:
+            super().block(after)
+
+    def events(self, events: list[Event]) -> None:
+        several = _SEVERAL.read([data for _, data in events])
+        if several is None:
+            super().events(events)
+        else:
+            for (_, data), read in zip(events, several, strict=True):
+                self._event(read, data)
 
     def event(self, name: bytes, data: bytes) -> None:
         read = _SHAPE.read(data)
-        if read is None:
-            if name == b"error" and self.error is None:
-                self.error = (None, None)
-            return
+        if read is not None:
+            self._event(read, data)
+        elif name == b"error" and self.error is None:
+            self.error = (None, None)
+
+    def _event(self, read: Message, data: bytes) -> None:
         kind = read.type
         if kind == "content_block_delta":
             delta = read.delta

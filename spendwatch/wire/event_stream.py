@@ -9,7 +9,7 @@ Never here: JSON, the meaning of a message.
 
 from struct import Struct
 
-from spendwatch.wire.sse import LIMIT, Clipped
+from spendwatch.wire.sse import LIMIT, Clipped, Event
 
 _PRELUDE = Struct(">III")
 _OVERHEAD = _PRELUDE.size + 4
@@ -41,13 +41,18 @@ class MessageSplitter:
         self.broken = False
         """Whether the bytes ceased to be messages."""
 
-    def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]:
+    @property
+    def held(self) -> int:
+        """Bytes kept of a message that isn't whole yet."""
+        return len(self._held) + self._large.held
+
+    def feed(self, piece: bytes) -> list[Event]:
         """The messages that this piece completes, in order."""
         if self.broken:
             return []
         held = self._held
         held += piece
-        messages: list[tuple[bytes, bytes]] = []
+        messages: list[Event] = []
         at = 0
         while True:
             if self._left:
@@ -81,7 +86,7 @@ class MessageSplitter:
         del held[:at]
         return messages
 
-    def close(self) -> list[tuple[bytes, bytes]]:
+    def close(self) -> list[Event]:
         """A message that the end of the stream cut off says nothing."""
         self._held.clear()
         return []

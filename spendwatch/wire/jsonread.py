@@ -46,16 +46,17 @@ class Run(Generic[S]):
     """Many JSON objects of one strict shape, decoded at once: None as soon as one is of another."""
 
     def __init__(self, struct: type[S]) -> None:
-        self._decoder = msgspec.json.Decoder(list[struct])  # type: ignore[valid-type]  # a value here, not a type
+        # Of a list's type made here, not written: a value, not a type.
+        self._decoder = msgspec.json.Decoder(list[struct], float_hook=Decimal)  # type: ignore[valid-type]
 
-    def read(self, events: list[tuple[bytes, bytes]]) -> list[S] | None:
-        """The structs of these events' data."""
+    def read(self, data: list[bytes]) -> list[S] | None:
+        """The structs of these objects."""
         try:
-            found = self._decoder.decode(b"[" + b",".join([data for _, data in events]) + b"]")
+            found = self._decoder.decode(b"[" + b",".join(data) + b"]")
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
         # Data that is no whole object may have become one together with its neighbour's.
-        return found if len(found) == len(events) else None
+        return found if len(found) == len(data) else None
 
 
 def loads(data: bytes) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from spendwatch import money
-from spendwatch.wire import conversation
+from spendwatch.wire import conversation, sse
 from spendwatch.wire.jsonread import Run, Shape, encoded, loads, mapping, tail_object, text
 from spendwatch.wire.openai_chunks import Choice, Completion, Pieces, Said, TextChunk
 from spendwatch.wire.reader import MAX_ERROR_EVENTS, Reader
@@ -18,11 +18,14 @@ from spendwatch.wire.requests import read_body
 from spendwatch.wire.usage import read_openai, read_timings
 
 _MAX_CHOICES = 128
-_MAX_TOOLS = 256
+_MAX_TOOLS = 128
+_MAX_BEGUN = 64
 
 
 _SHAPE = Shape(Completion)
+_SEVERAL = Run(Completion)
 _TEXT_CHUNKS = Run(TextChunk)
+_OPENING = b"data: "
 _LAST = 4
 """At the end of a stream come the chunks that are not only text."""
 _MAX_TRIES = 3
@@ -47,7 +50,7 @@ class ChatReader(Reader):
         self._timings: Any = None
         self._errors = 0
         self._tries = 0
-        self._pieces = Pieces(_MAX_TOOLS)
+        self._pieces = Pieces(_MAX_BEGUN)
         self._told: set[int] = set()
         """The choices of which something was said."""
         self._functions: set[int] = set()
@@ -64,29 +67,49 @@ class ChatReader(Reader):
         if completion.choices is None:
             self._outside(completion, data)
 
-    def events(self, events: list[tuple[bytes, bytes]]) -> None:
-        if self.response_id is None and events:
-            self.event(*events[0])
-            events = events[1:]
-        if len(events) > _LAST and self.response_id is not None and self._tries < _MAX_TRIES:
-            end = len(events) - (_LAST if events[-1][1] == b"[DONE]" else 0)
-            if self._more_text(events[:end]):
-                events = events[end:]
-            else:
-                self._tries += 1
-        for name, data in events:
-            self.event(name, data)
+    def block(self, block: bytes) -> None:
+        found = sse.run(block, _OPENING)
+        if found is None or self._tries == _MAX_TRIES:
+            super().block(block)
+            return
+        before, data, after = found
+        if self.response_id is None:
+            before += _OPENING + data.pop(0) + b"\n\n"
+        if before:
+            super().block(before)
+        common = data[:-_LAST] if data[-1][:6] == b"[DONE]" else data
+        if self._more_text(common):
+            del data[: len(common)]
+        if data:
+            super().block(_OPENING + (b"\n\n" + _OPENING).join(data) + b"\n\n")
+        if after:
+            super().block(after)
 
-    def _more_text(self, events: list[tuple[bytes, bytes]]) -> bool:
+    def _more_text(self, data: list[bytes]) -> bool:
         """Take a run of the common chunks; False, and nothing is taken, when they are not all of the kind."""
-        chunks = _TEXT_CHUNKS.read(events) if events else None
-        if chunks is None or any(name for name, _ in events):
+        if not data or self.response_id is None:
+            return False
+        chunks = _TEXT_CHUNKS.read(data)
+        if chunks is None:
+            self._tries += 1
             return False
         if self.said is not None:
-            self.said.text("".join([chunk.choices[0].delta.content for chunk in chunks]))
-        self._choices = self._choices or 1
-        self._told.add(0)
+            self.said.text("".join([chunk.choices[0].delta.content or "" for chunk in chunks]))
+        if not self._choices:
+            self._choices = 1
+            self._told.add(0)
         return True
+
+    def events(self, events: list[sse.Event]) -> None:
+        done = len(events) - 1 if events and events[-1][1][:6] == b"[DONE]" else len(events)
+        several = _SEVERAL.read([data for _, data in events[:done]])
+        if several is None:
+            super().events(events)
+            return
+        for (name, data), completion in zip(events, several, strict=False):
+            self._chunk(completion, name, data)
+        if done < len(events):
+            self.event(*events[done])
 
     def event(self, name: bytes, data: bytes) -> None:
         if data == b"[DONE]":
@@ -94,13 +117,7 @@ class ChatReader(Reader):
             return
         completion = _SHAPE.read(data)
         if completion is not None:
-            if self.response_id is not None and self._is_more_text(completion):
-                return
-            self._take(completion, whole=False)
-            if completion.choices is None:
-                self._outside(completion, data)
-            if name == b"error" and self.error is None:
-                self.read_error({"error": loads(data)})
+            self._chunk(completion, name, data)
         elif data.startswith(b"[DONE]"):
             self.ended = True
         elif b"}\n{" in data or b"}\n[" in data:
@@ -130,6 +147,15 @@ class ChatReader(Reader):
         if self._choices > 1:
             self.attributes["choice_count"] = str(self._choices)
 
+    def _chunk(self, completion: Completion, name: bytes, data: bytes) -> None:
+        if self.response_id is not None and self._is_more_text(completion):
+            return
+        self._take(completion, whole=False)
+        if completion.choices is None:
+            self._outside(completion, data)
+        if name == b"error" and self.error is None:
+            self.read_error({"error": loads(data)})
+
     def _is_more_text(self, chunk: Completion) -> bool:
         """Take the common chunk of a stream: one choice, a piece of its text, nothing else that is new."""
         choices = chunk.choices
@@ -137,7 +163,9 @@ class ChatReader(Reader):
             return False
         choice = choices[0]
         delta = choice.delta
-        if choice.index != 0 or choice.finish_reason is not None or delta is None or type(delta.content) is not str:
+        if choice.index != 0 or choice.finish_reason is not None or delta is None:
+            return False
+        if delta.content is not None and type(delta.content) is not str:
             return False
         if delta.tool_calls is not None or delta.function_call is not None:
             return False
@@ -145,7 +173,7 @@ class ChatReader(Reader):
             return False
         if chunk.x_groq is not None or chunk.base_resp is not None or chunk.cost is not None:
             return False
-        if self.said is not None:
+        if self.said is not None and delta.content:
             self.said.text(delta.content)
         if not self._choices:
             self._choices = 1

@@ -63,9 +63,9 @@ class Completion(msgspec.Struct, gc=False):
 
 
 class MoreText(msgspec.Struct, gc=False):
-    """The delta of a chunk that brings a piece of text, and no call."""
+    """The delta of a chunk that brings a piece of text, or of what isn't kept (reasoning), and no call."""
 
-    content: str
+    content: str | None = None
     tool_calls: None = None
     function_call: None = None
 

@@ -10,12 +10,11 @@ from typing import Any, Literal
 import msgspec
 
 from spendwatch import money
-from spendwatch.wire import conversation
+from spendwatch.wire import conversation, sse
 from spendwatch.wire.jsonread import Run, Shape, loads, mapping, tail_object, text
 from spendwatch.wire.openai_chat import deployment
 from spendwatch.wire.reader import Reader
 from spendwatch.wire.requests import read_body
-from spendwatch.wire.sse import run_of
 from spendwatch.wire.usage import read_openai
 
 _MAX_ITEMS = 256
@@ -72,8 +71,9 @@ class TextDelta(msgspec.Struct, gc=False):
 
 _RESPONSE = Shape(Response)
 _TEXT_DELTAS = Run(TextDelta)
-_DELTA = b"response.output_text.delta"
+_DELTA = b"event: response.output_text.delta\ndata: "
 _EVENT = Shape(Event)
+_SEVERAL = Run(Event)
 
 
 class ResponsesReader(Reader):
@@ -101,23 +101,36 @@ class ResponsesReader(Reader):
             return
         self._response(response)
 
-    def events(self, events: list[tuple[bytes, bytes]]) -> None:
-        start, end = run_of(events, _DELTA)
-        deltas = _TEXT_DELTAS.read(events[start:end]) if end else None
-        if deltas is None:
-            start = end = len(events)
-        for name, data in events[:start]:
-            self.event(name, data)
-        if deltas is not None and self.said is not None:
+    def block(self, block: bytes) -> None:
+        found = sse.run(block, _DELTA)
+        deltas = _TEXT_DELTAS.read(found[1]) if found is not None else None
+        if found is None or deltas is None:
+            super().block(block)
+            return
+        before, _, after = found
+        if before:
+            super().block(before)
+        if self.said is not None:
             self.said.text("".join([delta.delta for delta in deltas]))
-        for name, data in events[end:]:
-            self.event(name, data)
+        if after:
+            super().block(after)
+
+    def events(self, events: list[sse.Event]) -> None:
+        several = _SEVERAL.read([data for _, data in events])
+        if several is None:
+            super().events(events)
+        else:
+            for (name, data), event in zip(events, several, strict=True):
+                self._event(event, name, data)
 
     def event(self, name: bytes, data: bytes) -> None:
         event = _EVENT.read(data)
         if event is None:
             self._from_tail(data)
-            return
+        else:
+            self._event(event, name, data)
+
+    def _event(self, event: Event, name: bytes, data: bytes) -> None:
         kind = event.type or name.decode("utf-8", "replace")
         if kind == "response.output_text.delta":
             if self.said is not None and isinstance(event.delta, str):

@@ -17,10 +17,10 @@ from typing import Any, Protocol
 from spendwatch import money
 from spendwatch.calls import NOTHING, Fingerprint
 from spendwatch.fingerprint import Fingerprinter, PromptPrint, ReplyPrint
-from spendwatch.wire import providers
+from spendwatch.wire import providers, sse
 from spendwatch.wire.jsonread import loads, mapping, text
 from spendwatch.wire.reply import Reply, Request
-from spendwatch.wire.sse import Clipped, LineSplitter, Splitter
+from spendwatch.wire.sse import Clipped, Event, LineSplitter, Splitter
 from spendwatch.wire.usage import Tally
 
 MAX_DOCUMENT = 32 * 1024 * 1024
@@ -34,11 +34,14 @@ _STARTS = (*_SSE_STARTS[:-1], _BOM)
 
 
 class Splitting(Protocol):
-    """What cuts the bytes of a stream into events (name, data)."""
+    """What cuts the bytes of a stream into events. held: bytes kept of what isn't whole yet."""
 
-    def feed(self, piece: bytes) -> list[tuple[bytes, bytes]]: ...
+    @property
+    def held(self) -> int: ...
 
-    def close(self) -> list[tuple[bytes, bytes]]: ...
+    def feed(self, piece: bytes) -> list[Event]: ...
+
+    def close(self) -> list[Event]: ...
 
 
 class Framing(Enum):
@@ -108,10 +111,14 @@ class Reader:
     def event(self, name: bytes, data: bytes) -> None:
         """Read one event of a stream; the last one may be cut off in its middle."""
 
-    def events(self, events: list[tuple[bytes, bytes]]) -> None:
-        """Read some events, in order; a format overrides it that can read many of its common ones at once."""
+    def events(self, events: list[Event]) -> None:
+        """Read some events, in order; a format overrides it that can decode many at once."""
         for name, data in events:
             self.event(name, data)
+
+    def block(self, block: bytes) -> None:
+        """Read server-sent events, whole ones, not cut yet; a format overrides it that knows its common one."""
+        self.events(sse.cut(block))
 
     def closing(self) -> None:
         """Settle what only the end of the reply decides."""
@@ -131,7 +138,7 @@ class Reader:
             if not data:
                 return
         if self._splitter is not None:
-            self.events(self._splitter.feed(data))
+            self._stream(data)
         elif self.framing is Framing.DOCUMENT:
             self._document.add(data)
 
@@ -141,7 +148,7 @@ class Reader:
             self._decide(self._leading)
             rest, self._leading = self._leading, b""
             if self._splitter is not None:
-                self.events(self._splitter.feed(rest))
+                self._stream(rest)
         if self._splitter is not None:
             self.events(self._splitter.close())
         elif self.framing is Framing.DOCUMENT:
@@ -152,7 +159,21 @@ class Reader:
             return self._reply(self.ended)
         return self._reply(None if complete else False)
 
+    @property
+    def held(self) -> int:
+        """Bytes kept of what isn't whole yet in a stream."""
+        return self._splitter.held if self._splitter is not None else 0
+
     # How it works.
+
+    def _stream(self, data: bytes) -> None:
+        splitter = self._splitter
+        if isinstance(splitter, Splitter):
+            block = splitter.block(data)
+            if block:
+                self.block(block)
+        elif splitter is not None:
+            self.events(splitter.feed(data))
 
     def _sniff(self, data: bytes) -> bytes:
         """Decide the framing once there is something to decide by; the bytes to go on with."""

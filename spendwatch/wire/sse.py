@@ -10,7 +10,7 @@ Time is linear in the bytes, however small the pieces. Never here: the meaning o
 
 from spendwatch.wire.jsonread import head_object
 
-LIMIT = 32 * 1024
+LIMIT = 26 * 1024
 _JOINED = 1024
 _SLACK = 1024
 _BOM = b"\xef\xbb\xbf"
@@ -39,7 +39,7 @@ class Splitter:
     def feed(self, piece: bytes) -> list[Event]:
         """The events that this piece completes, in order."""
         block = self.block(piece)
-        return self.cut(block) if block else []
+        return cut(block, self._limit) if block else []
 
     def block(self, piece: bytes) -> bytes:
         """The events that this piece completes, not cut yet: for cut(), or for who can read many at once."""
@@ -69,21 +69,12 @@ class Splitter:
             piece = piece[:end]
         return before + piece if before else piece
 
-    def cut(self, block: bytes) -> list[Event]:
-        """The events of a block."""
-        if len(block) >= self._limit:
-            parts = block[:-2].split(b"\n\n")
-            if max(map(len, parts)) + 2 >= self._limit:
-                return [event for part in parts for event in self._cut_one(part + b"\n\n")]
-        events = _alike(block)
-        return events if events is not None else _by_line(block)
-
     def close(self) -> list[Event]:
         """What the end of the stream leaves unfinished: at most one event, perhaps cut in its middle."""
         begun = self._rest.take()
         self._cr = False
         # Of a large one no members go ahead: they would tell the end of a stream that broke off in its last event.
-        return _by_line(self._two_ends(begun + b"\n\n")) if begun else []
+        return _by_line(_two_ends(begun + b"\n\n", self._limit)) if begun else []
 
     def _keep(self, begun: bytes) -> None:
         if begun:
@@ -98,20 +89,32 @@ class Splitter:
             piece = piece[:-1]
         return piece.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
-    def _cut_one(self, event: bytes) -> list[Event]:
-        if len(event) < self._limit:
-            return _by_line(event)
-        events = _by_line(self._two_ends(event))
-        first = _by_line(event[: self._limit // 3] + b"\n\n")
-        members = head_object(first[0][1]) if first else None
-        return [(first[0][0], members), *events] if members is not None else events
 
-    def _two_ends(self, event: bytes) -> bytes:
-        """What is kept of an event: the same, whether it came in one piece or was clipped on its way."""
-        if len(event) < self._limit:
-            return event
-        third = self._limit // 3
-        return event[:third] + event[third - self._limit :]
+def cut(block: bytes, limit: int = LIMIT) -> list[Event]:
+    """The events of a block."""
+    if len(block) >= limit:
+        parts = block[:-2].split(b"\n\n")
+        if max(map(len, parts)) + 2 >= limit:
+            return [event for part in parts for event in _cut_one(part + b"\n\n", limit)]
+    events = _alike(block)
+    return events if events is not None else _by_line(block)
+
+
+def _cut_one(event: bytes, limit: int) -> list[Event]:
+    if len(event) < limit:
+        return _by_line(event)
+    events = _by_line(_two_ends(event, limit))
+    first = _by_line(event[: limit // 3] + b"\n\n")
+    members = head_object(first[0][1]) if first else None
+    return [(first[0][0], members), *events] if members is not None else events
+
+
+def _two_ends(event: bytes, limit: int) -> bytes:
+    """What is kept of an event: the same, whether it came in one piece or was clipped on its way."""
+    if len(event) < limit:
+        return event
+    third = limit // 3
+    return event[:third] + event[third - limit :]
 
 
 def _alike(block: bytes) -> list[Event] | None:
@@ -177,16 +180,6 @@ def run(block: bytes, opening: bytes, limit: int = LIMIT) -> tuple[bytes, list[b
     if len(block) >= limit and max(map(len, data)) + len(between) >= limit:
         return None
     return before, data, after + b"\n\n" if after else b""
-
-
-def run_of(events: list[Event], name: bytes) -> tuple[int, int]:
-    """Where the events of this name stand, if they are several and in one run: from, to; else 0, 0."""
-    names = [given for given, _ in events]
-    count = names.count(name)
-    if count < 3:
-        return 0, 0
-    start = names.index(name)
-    return (start, start + count) if names[start : start + count].count(name) == count else (0, 0)
 
 
 class LineSplitter:
