@@ -68,10 +68,34 @@ class RowFacts(foreign.Facts):
         self._own = own
 
     def any(self, fact: str) -> object:
-        return self._own[fact] if fact in self._own else self._exemplar.any(fact)
+        if fact in self._own:
+            return self._own[fact]
+        return self._exemplar.any(fact)
 
     def count(self, fact: str) -> int | None:
-        return count(self._own[fact]) if fact in self._own else self._exemplar.count(fact)
+        if fact in self._own:
+            found = self._own[fact]
+            return found if isinstance(found, int) else None
+        return self._exemplar.count(fact)
+
+
+class Exemplar(foreign.Facts):
+    """The facts of a group's exemplar, each looked up once."""
+
+    def __init__(self, span: Span, dialect: Dialect) -> None:
+        super().__init__(span, dialect)
+        self._any: dict[str, object] = {}
+        self._count: dict[str, int | None] = {}
+
+    def any(self, fact: str) -> object:
+        if fact not in self._any:
+            self._any[fact] = super().any(fact)
+        return self._any[fact]
+
+    def count(self, fact: str) -> int | None:
+        if fact not in self._count:
+            self._count[fact] = super().count(fact)
+        return self._count[fact]
 
 
 def template(span: Span, reader: Reader, *, own: bool, sent: frozenset[str], may_differ: frozenset[str]) -> Template:
@@ -92,7 +116,7 @@ def template(span: Span, reader: Reader, *, own: bool, sent: frozenset[str], may
 def _of_others(span: Span, call: LLMCall, sent: frozenset[str], may_differ: frozenset[str]) -> Template:
     dialect = dialect_of(span)
     assert dialect is not None  # noqa: S101  # it made the call
-    facts = foreign.Facts(span, dialect)
+    facts = Exemplar(span, dialect)
     chosen: dict[str, str] = {}
     for fact in FOREIGN:
         name = _first(facts.attributes, replace(fact, names=dialect.names.get(fact.name, ())), sent, may_differ)
