@@ -125,18 +125,26 @@ class Recorder:
 
         return spans
 
+    @cached_property
+    def _tracer(self) -> trace.Tracer | None:
+        """What makes the calls' spans in the app's own traces, where the app named a provider."""
+        found: trace.Tracer | None = None
+        if self.tracer_provider is not None:
+            found = self._spans.tracer_of(self.tracer_provider)
+        return found
+
     def begin(self, *, on_app_traces: bool = False) -> Begun:
         """A request to an LLM is about to leave: take the time, the tags, and a place in the current trace.
 
         on_app_traces: spans will stand under the call's, so that one in the app's traces has to begin now.
         """
         now = time.time_ns()
-        provider = self.tracer_provider
+        provider, here = self.tracer_provider, context.get_current()
         begun = Begun(
             now,
             time.perf_counter_ns(),
-            trace.get_current_span().get_span_context(),
-            context.get_current() if provider is not None else None,
+            trace.get_current_span(here).get_span_context(),
+            here if provider is not None else None,
             tagging.current(self.settings.tags),
         )
         if on_app_traces:
@@ -222,11 +230,10 @@ class Recorder:
         app_span, fresh, here = begun.app_span, False, begun.context
         if (
             app_span is None
-            and self.tracer_provider is not None
             and here is not None
             and not (begun.parent.is_valid and self._spans.told_by_its_client(here, call))
         ):
-            app_span, fresh = self._spans.whole(self.tracer_provider, here, begun.started_ns, call), True
+            app_span, fresh = self._spans.whole(self._tracer, here, begun.started_ns, call), True
             begun.adopt(app_span)
         trace_id, span_id = begun.ids()
         call.trace_id, call.span_id = f"{trace_id:032x}", f"{span_id:016x}"

@@ -253,9 +253,13 @@ def _cost_mirror(call: LLMCall, out: dict[str, AttributeValue]) -> None:
 
 
 def _fingerprint_to(fingerprint: Fingerprint, out: dict[str, AttributeValue]) -> None:
-    for name, value in zip(_FINGERPRINT_NAMES, _fingerprint_values(fingerprint), strict=True):
-        if value is not None:
-            out[name] = value
+    values = _fingerprint_values(fingerprint)
+    if None not in values:
+        out.update(zip(_FINGERPRINT_NAMES, values, strict=True))
+    else:
+        for name, value in zip(_FINGERPRINT_NAMES, values, strict=True):
+            if value is not None:
+                out[name] = value
     if fingerprint.tools:
         # The hashes are hex and hold no colon; a tool's name may, so it stands first and is cut off from the right.
         out[FINGERPRINT_TOOLS] = [f"{t.name}:{t.arguments}:{t.arguments_simhash}" for t in fingerprint.tools]

@@ -104,10 +104,10 @@ def start(provider: trace.TracerProvider, now_ns: int) -> trace.Span:
 
     The app's sampler decides there; what is recorded doesn't depend on it.
     """
-    return _tracer(provider).start_span("chat", kind=SpanKind.CLIENT, start_time=now_ns)
+    return tracer_of(provider).start_span("chat", kind=SpanKind.CLIENT, start_time=now_ns)
 
 
-def whole(provider: trace.TracerProvider, context: Context, now_ns: int, call: LLMCall) -> trace.Span:
+def whole(tracer: trace.Tracer, context: Context, now_ns: int, call: LLMCall) -> trace.Span:
     """A finished call's span in the app's own traces, all its attributes there from its start. close() ends it."""
     attributes = semconv.to_attributes(call)
     span = _clients_own(context)
@@ -116,7 +116,7 @@ def whole(provider: trace.TracerProvider, context: Context, now_ns: int, call: L
         told = span.attributes or {}
         if call.response_id is not None and told.get(_REPLY) == call.response_id:
             attributes = {k: v for k, v in attributes.items() if not (k.startswith(_USAGE) and k in told)}
-    return _tracer(provider).start_span(
+    return tracer.start_span(
         semconv.span_name(call),
         context=context,
         kind=SpanKind.CLIENT,
@@ -149,7 +149,8 @@ def _clients_own(context: Context) -> Span | None:
     return span if scope is not None and scope.name in _CLIENTS else None
 
 
-def _tracer(provider: trace.TracerProvider) -> trace.Tracer:
+def tracer_of(provider: trace.TracerProvider) -> trace.Tracer:
+    """The tracer that makes our spans there."""
     tracer = _tracers.get(provider)
     if tracer is None:
         tracer = provider.get_tracer(semconv.SCOPE_NAME, __version__, schema_url=semconv.SCHEMA_URL)
