@@ -295,6 +295,27 @@ def test_a_layer_over_the_sdk_is_one_call(layer: str, program: Program, at_inges
     assert len(at_ingest(seen)) == 1
 
 
+def test_two_layers_of_one_instrumentation_under_a_span_of_the_apps_are_one_row(
+    program: Program, at_ingest: Ingest
+) -> None:
+    need("openinference.instrumentation.langchain", "openinference.instrumentation.openai", "langchain_openai")
+    seen = program("""
+    own_provider()
+    spendwatch.instrument()
+    from openinference.instrumentation.langchain import LangChainInstrumentor; LangChainInstrumentor().instrument()
+    from openinference.instrumentation.openai import OpenAIInstrumentor; OpenAIInstrumentor().instrument()
+    from langchain_openai import ChatOpenAI
+    model = ChatOpenAI(model="gpt-4o-mini", api_key="sk-x", base_url=os.environ["TEST_PROVIDER"] + "/v1")
+    with trace.get_tracer("app").start_as_current_span("app"):
+        model.invoke("hi")
+        model.invoke("ho")
+    """)
+    kinds = [span["attributes"].get("openinference.span.kind") for span in seen.apps]
+    assert kinds.count("LLM") == 4
+    assert len(seen.ours) == 2
+    assert [row.source for row in at_ingest(seen)] == ["sdk", "sdk"]
+
+
 def test_httpx_and_httpx2_in_one_process_are_recorded_alike(program: Program, at_ingest: Ingest) -> None:
     need("httpx2")
     seen = program("""
