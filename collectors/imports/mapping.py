@@ -12,6 +12,7 @@ from typing import Any
 from spendwatch.errors import ConfigError
 
 FOLDER = Path(__file__).parent / "mappings"
+_MAX_PLANS = 1000
 UNITS = ("s", "ms", "us", "ns")
 _KEYS = {"columns", "constants", "units", "attributes", "skip", "input_includes_cache", "identify_by"}
 
@@ -84,6 +85,9 @@ class Mapping_:  # noqa: N801  # `Mapping` is the standard library's
     input_includes_cache: bool | None = True
     """Whether input tokens hold what was cached. None: as the provider counts."""
     identity: tuple[str, ...] = ()
+    _plans: dict[tuple[str, ...], list[tuple[str, tuple[str, ...]]]] = field(
+        default_factory=dict, init=False, compare=False, repr=False
+    )
     skip: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """Rows with one of these values (lower case) in one of these columns of the file are no calls."""
 
@@ -99,13 +103,28 @@ class Mapping_:  # noqa: N801  # `Mapping` is the standard library's
     def apply(self, row: Mapping[str, object]) -> dict[str, Mapped]:
         """The row's values under our names."""
         out = {name: Mapped(constant) for name, constant in self.constants.items()}
-        for ours, theirs in self.columns.items():
+        for ours, theirs in self._columns_of(tuple(row)):
             for name in theirs:
                 found = _look_up(row, name)
                 if found is not None and found != "":
                     out[ours] = Mapped(found, self.units.get(ours))
                     break
         return out
+
+    def _columns_of(self, header: tuple[str, ...]) -> list[tuple[str, tuple[str, ...]]]:
+        """Of the columns those that rows with these names can have: a file's rows are mostly alike."""
+        found = self._plans.get(header)
+        if found is None:
+            there = frozenset(header)
+            found = []
+            for ours, theirs in self.columns.items():
+                names = tuple(name for name in theirs if name in there or name.partition(".")[0] in there)
+                if names:
+                    found.append((ours, names))
+            if len(self._plans) >= _MAX_PLANS:
+                self._plans.clear()
+            self._plans[header] = found
+        return found
 
     def identified_by(self, columns: tuple[str, ...]) -> "Mapping_":
         """This mapping, with these columns of the file telling its rows apart."""
@@ -135,7 +154,7 @@ def _look_up(row: Mapping[str, object], name: str) -> object:
         return found
     inner: object = row
     for part in name.split("."):
-        if not isinstance(inner, Mapping):
+        if not isinstance(inner, dict):
             return None
         inner = inner.get(part)
     return inner
