@@ -2,8 +2,8 @@
 
 A day's calls are read and written as they are, with every version and removal of them, so the other side comes to the
 same row of each. What is equal already, hour by hour in count, tokens, money and revisions, is not sent: a copy that
-died goes on where it was, and a last one, once nothing comes in any more, takes moments. Sums are made anew on the other side; only
-those of hours whose calls have expired are copied. Never here: stopping and starting what writes.
+died goes on where it was, and a last one, once nothing comes in any more, takes moments. Sums are made anew on the
+other side; only those of hours whose calls have expired are copied. Never here: stopping and starting what writes.
 """
 
 # ruff: noqa: S608  # names in the SQL come from fixed lists, values are parameters

@@ -254,6 +254,9 @@ QUESTIONS: dict[str, Callable[[Connection], object]] = {
     "spend of a team": lambda ch: queries.spend(ch, {"team": ["team-1"]}, HOUR),
     "spend by user": lambda ch: queries.spend_by(ch, ["user_id"], {}, HOUR),
     "page": lambda ch: queries.calls_page(ch, {}, HOUR, page=1, page_size=50),
+    "page searched": lambda ch: queries.calls_page(ch, {}, HOUR, page=1, page_size=50, search="team-1"),
+    "page of a session": lambda ch: queries.calls_page(ch, {"session_id": ["s-1"]}, HOUR, page=2, page_size=50),
+    "series": lambda ch: queries.spend_series(ch, {}, HOUR, step="hour", by="team"),
     "distinct": lambda ch: queries.distinct(ch, "team", HOUR),
     "cells": lambda ch: queries.usage_cells(ch, HOUR),
     "unsettled": lambda ch: queries.unsettled(ch, "openrouter", HOUR, limit=9),
@@ -272,6 +275,34 @@ def test_a_question_about_an_hour_reads_that_hour(ten_days: Connection) -> None:
             read, every = granules(ten_days, sql, parameters)
             assert every >= 29, f"{what}: {name} does not read llm_calls"
             assert read <= 3, f"{what}: {name} reads {read} of {every} granules"
+
+
+TEN_DAYS = Window(datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 11, tzinfo=UTC))
+# What the sums of days and hours answer, and the page whose hours they tell.
+ROLLED_UP: dict[str, Callable[[Connection], object]] = {
+    "spend": lambda ch: queries.spend(ch, {}, TEN_DAYS),
+    "budget": lambda ch: queries.spend(ch, {"team": ["team-1"]}, TEN_DAYS),
+    "by team": lambda ch: queries.spend_by(ch, ["team", "request_model"], {}, TEN_DAYS),
+    "days": lambda ch: queries.spend_series(ch, {}, TEN_DAYS, step="day"),
+    "hours": lambda ch: queries.spend_series(ch, {}, TEN_DAYS, step="hour"),
+    "page 1": lambda ch: queries.calls_page(ch, {}, TEN_DAYS, page=1, page_size=50),
+    "page 2000": lambda ch: queries.calls_page(ch, {}, TEN_DAYS, page=2000, page_size=50),
+}
+
+
+def test_once_rolled_up_a_question_about_days_reads_next_to_no_calls(
+    ten_days: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hourly, "SETTLING_S", 0)
+    rollup.roll(ten_days)
+    for what, question in ROLLED_UP.items():
+        watched = Watched(ten_days)
+        question(watched)
+        assert any("llm_calls_daily" in sql or "llm_calls_hourly" in sql for _, sql, _ in watched.asked), what
+        for name, sql, parameters in watched.asked:
+            if "FROM llm_calls " in sql:
+                read, every = granules(ten_days, sql, parameters)
+                assert read <= 3 < every, f"{what}: {name} reads {read} of {every} granules"
 
 
 def test_a_call_is_found_by_the_index_of_its_identity(ten_days: Connection) -> None:

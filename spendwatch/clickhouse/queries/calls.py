@@ -107,20 +107,22 @@ def unsettled(ch: Connection, provider_name: str, window: Window, *, limit: int)
     """
     out: list[StoredCall] = []
     at_once = min(MAX_IDS, 2 * limit + 100)
-    after: tuple[int, int] = (micros(window.start), 0)
+    after: tuple[int, int] | None = None
     while len(out) < limit:
-        within, parameters = started_within(Window(from_micros(after[0]), window.end))
+        start = window.start if after is None else from_micros(after[0])
+        within, parameters = started_within(Window(start, window.end))
+        if after is not None:
+            within += " AND (toUnixTimestamp64Micro(started_at), call_id) > ({after_time:Int64}, {after_call:UInt64})"
+            parameters |= {"after_time": after[0], "after_call": after[1]}
         # Without FINAL, so also calls that have been settled since: these are told by their rows of now.
         hits = ch.query(
             "unsettled",
             "SELECT DISTINCT call_id, toUnixTimestamp(toStartOfHour(started_at)), toUnixTimestamp64Micro(started_at) "
             f"FROM llm_calls WHERE {within} AND (isNull(effective_cost) OR status = 'aborted') "
             "AND provider_name = {provider:String} AND notEmpty(response_id) AND cost_basis != {settled:String} "
-            "AND (toUnixTimestamp64Micro(started_at), call_id) > ({after_time:Int64}, {after_call:UInt64}) "
             "ORDER BY started_at, call_id LIMIT {limit:UInt32}",
             {
                 **parameters, "provider": provider_name, "settled": CostBasis.SETTLED.value, "limit": at_once,
-                "after_time": after[0], "after_call": after[1],
             },
         )  # fmt: skip
         found = whole(ch, [(call, hour) for call, hour, _ in hits])

@@ -40,7 +40,7 @@ def usage_cells(ch: Connection, window: Window, *, provider_name: str = "openrou
         "usage_cells",
         f"SELECT toUnixTimestamp(toStartOfDay(started_at, 'UTC')) AS day, {MODEL} AS model, "
         f"serving_provider, key_hash, {sums} FROM llm_calls FINAL "
-        f"WHERE {within} AND provider_name = {{provider:String}} "
+        f"PREWHERE {within} WHERE provider_name = {{provider:String}} "
         "GROUP BY day, model, serving_provider, key_hash ORDER BY day, model, serving_provider, key_hash",
         {**parameters, "provider": provider_name},
     )

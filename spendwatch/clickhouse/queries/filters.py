@@ -28,6 +28,14 @@ def in_scope(scope: Scope) -> tuple[str, dict[str, Any]]:
     return sql or "1", {f"scope_{name}": list(scope[name]) for name in names}
 
 
+def in_sort_key(scope: Scope) -> str:
+    """The part of in_scope() that may stand in PREWHERE before FINAL: columns in which no two versions of a call differ."""
+    sql = " AND ".join(
+        f"{name} IN {{scope_{name}:Array(String)}}" for name in ("project", "session_id") if name in scope
+    )
+    return sql or "1"
+
+
 def check_dimensions(names: Sequence[str]) -> None:
     """Raise ValueError for a name that is not a dimension of spend."""
     for name in names:

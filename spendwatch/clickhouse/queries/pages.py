@@ -15,7 +15,7 @@ from spendwatch.calls import Scope, Window
 from spendwatch.clickhouse import hourly
 from spendwatch.clickhouse.client import Connection
 from spendwatch.clickhouse.lookup import whole
-from spendwatch.clickhouse.queries.filters import HOUR, in_scope, started_within
+from spendwatch.clickhouse.queries.filters import HOUR, in_scope, in_sort_key, started_within
 from spendwatch.clickhouse.queries.spend import spend_series
 from spendwatch.clickhouse.queries.types import CallsPage, SeriesPoint, Step
 from spendwatch.clickhouse.stored import StoredCall
@@ -38,6 +38,7 @@ def calls_page(
     if page < 1 or page_size < 1:
         raise ValueError(f"expected a page and a page size from 1, found page {page} of size {page_size}")
     filters, parameters = in_scope(scope)
+    keyed = in_sort_key(scope)
     offset, total = (page - 1) * page_size, None
     if search:
         filters += f" AND ({_sought(search)})"
@@ -51,9 +52,9 @@ def calls_page(
             if reached is None:
                 return CallsPage([], total)
             window, offset = reached
-    found = _keys(ch, window, filters, parameters, page_size, offset)
+    found = _keys(ch, window, keyed, filters, parameters, page_size, offset)
     if total is None:
-        total = len(found) if not offset and len(found) < page_size else _count(ch, window, filters, parameters)
+        total = len(found) if not offset and len(found) < page_size else _count(ch, window, keyed, filters, parameters)
     return CallsPage(_newest_first(whole(ch, found)), total)
 
 
@@ -79,23 +80,23 @@ def _reach(
 
 
 def _keys(
-    ch: Connection, window: Window, filters: str, parameters: dict[str, Any], limit: int, offset: int
+    ch: Connection, window: Window, keyed: str, filters: str, parameters: dict[str, Any], limit: int, offset: int
 ) -> list[tuple[int, int]]:
     within, times = started_within(window)
     rows = ch.query(
         "calls_page",
-        f"SELECT call_id, toUnixTimestamp(toStartOfHour(started_at)) FROM llm_calls FINAL PREWHERE {within} "
-        f"WHERE {filters} ORDER BY started_at DESC, call_id LIMIT {{limit:UInt32}} OFFSET {{offset:UInt64}}",
+        "SELECT call_id, toUnixTimestamp(toStartOfHour(started_at)) FROM llm_calls FINAL "
+        f"PREWHERE {within} AND {keyed} WHERE {filters} ORDER BY started_at DESC, call_id LIMIT {{limit:UInt32}} OFFSET {{offset:UInt64}}",
         {**parameters, **times, "limit": limit, "offset": offset},
     )
     return [(call, hour) for call, hour in rows]
 
 
-def _count(ch: Connection, window: Window, filters: str, parameters: dict[str, Any]) -> int:
+def _count(ch: Connection, window: Window, keyed: str, filters: str, parameters: dict[str, Any]) -> int:
     within, times = started_within(window)
     ((count,),) = ch.query(
         "calls_total",
-        f"SELECT count() FROM llm_calls FINAL PREWHERE {within} WHERE {filters}",
+        f"SELECT count() FROM llm_calls FINAL PREWHERE {within} AND {keyed} WHERE {filters}",
         {**parameters, **times},
     )
     return int(count)

@@ -16,7 +16,14 @@ from typing import Any
 from spendwatch.calls import Scope, Window
 from spendwatch.clickhouse import daily, hourly
 from spendwatch.clickhouse.client import Connection
-from spendwatch.clickhouse.queries.filters import ceil_hour, check_dimensions, floor_hour, in_scope, started_within
+from spendwatch.clickhouse.queries.filters import (
+    ceil_hour,
+    check_dimensions,
+    floor_hour,
+    in_scope,
+    in_sort_key,
+    started_within,
+)
 from spendwatch.clickhouse.queries.types import SeriesPoint, Spend, SpendRow, Step
 from spendwatch.clickhouse.rows import hours_parameter
 
@@ -90,10 +97,11 @@ def _sums(
     parameters |= times
     needed = {*scope, *(key.in_calls for key in keys if key.in_calls == key.alias)}
     full = Window(ceil_hour(window.start), floor_hour(window.end))
-    mark = hourly.watermark(ch)
-    use_rollup = needed <= set(hourly.DIMENSIONS) and full.start < full.end and mark.through is not None
+    use_rollup = needed <= set(hourly.DIMENSIONS) and full.start < full.end
+    mark = hourly.watermark(ch) if use_rollup else hourly.Watermark(None)
+    keyed = f"{within} AND {in_sort_key(scope)}"
     parts = []
-    if use_rollup:
+    if mark.through is not None:
         edges = {floor_hour(window.start)} if full.start != window.start else set()
         edges |= {full.end} if full.end != window.end else set()
         dirty = hourly.dirty_hours(ch, mark, full)
@@ -113,9 +121,9 @@ def _sums(
             parts.append(_from_hours(keys, measures, sql, filters))
         if edges or dirty:
             only = "toStartOfHour(started_at) IN {raw_hours:Array(DateTime('UTC'))}"
-            parts.append(_from_calls(keys, measures, f"{within} AND {only} AND {filters}"))
+            parts.append(_from_calls(keys, measures, f"{keyed} AND {only}", filters))
     else:
-        parts.append(_from_calls(keys, measures, f"{within} AND {filters}"))
+        parts.append(_from_calls(keys, measures, keyed, filters))
     names = ", ".join([*(key.alias for key in keys), *(f"sum(part_{name}) AS sum_{name}" for name in measures)])
     grouped = f" GROUP BY {', '.join(key.alias for key in keys)}" if keys else ""
     return f"SELECT {names} FROM ({' UNION ALL '.join(parts)}){grouped}", parameters
@@ -165,7 +173,8 @@ def _names(keys: Iterable[tuple[str, str]], measures: Sequence[str]) -> str:
     return ", ".join([*(f"{sql} AS {alias}" for sql, alias in keys), *(f"{name} AS part_{name}" for name in measures)])
 
 
-def _from_calls(keys: Sequence[_Key], measures: Sequence[str], where: str) -> str:
+def _from_calls(keys: Sequence[_Key], measures: Sequence[str], keyed: str, filters: str) -> str:
+    # PREWHERE comes before FINAL: right for columns of the sort key, and the other columns of other rows stay unread.
     names = ", ".join(
         [
             *(f"{key.in_calls} AS {key.alias}" for key in keys),
@@ -173,7 +182,7 @@ def _from_calls(keys: Sequence[_Key], measures: Sequence[str], where: str) -> st
         ]
     )
     grouped = f" GROUP BY {', '.join(key.alias for key in keys)}" if keys else ""
-    return f"SELECT {names} FROM llm_calls FINAL WHERE {where}{grouped}"
+    return f"SELECT {names} FROM llm_calls FINAL PREWHERE {keyed} WHERE {filters}{grouped}"
 
 
 def _spend(row: Sequence[Any]) -> Spend:
