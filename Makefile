@@ -1,5 +1,5 @@
 # The commands of the README. Each sets up what it needs: .venv from requirements.lock, nothing else.
-.PHONY: setup demo up test test-crash lint bench-overhead bench-wire bench-outage bench-ingest fuzz
+.PHONY: setup demo up test test-crash lint bench-overhead bench-wire bench-outage bench-ingest bench-query fuzz
 PYTHON ?= python3
 BIN := .venv/bin
 
@@ -39,6 +39,9 @@ bench-wire: setup
 
 bench-ingest: setup
 	@$(BIN)/python -W ignore::DeprecationWarning -m benches.ingest
+
+bench-query: setup
+	@$(BIN)/python -W ignore::DeprecationWarning -m benches.query $(ARGS)
 
 fuzz: setup
 	@$(BIN)/python -m tests.fuzz $(ARGS)

@@ -29,7 +29,7 @@ def in_scope(scope: Scope) -> tuple[str, dict[str, Any]]:
 
 
 def in_sort_key(scope: Scope) -> str:
-    """The part of in_scope() that may stand in PREWHERE before FINAL: columns in which no two versions of a call differ."""
+    """The part of in_scope() that may stand in PREWHERE: in these columns no two versions of a row differ."""
     sql = " AND ".join(
         f"{name} IN {{scope_{name}:Array(String)}}" for name in ("project", "session_id") if name in scope
     )

@@ -86,7 +86,8 @@ def _keys(
     rows = ch.query(
         "calls_page",
         "SELECT call_id, toUnixTimestamp(toStartOfHour(started_at)) FROM llm_calls FINAL "
-        f"PREWHERE {within} AND {keyed} WHERE {filters} ORDER BY started_at DESC, call_id LIMIT {{limit:UInt32}} OFFSET {{offset:UInt64}}",
+        f"PREWHERE {within} AND {keyed} WHERE {filters} "
+        "ORDER BY started_at DESC, call_id LIMIT {limit:UInt32} OFFSET {offset:UInt64}",
         {**parameters, **times, "limit": limit, "offset": offset},
     )
     return [(call, hour) for call, hour in rows]
