@@ -70,9 +70,9 @@ class ToolFingerprint:
 class Fingerprint:
     """Keyed hashes and sizes of a call's content: equality can be seen, content can't. Hex strings of 64 bits.
 
-    system: the system prompt. prefix: system + tools + all messages but the last. last: the last two messages;
-    last_role, last_length (characters), last_is_error, last_simhash and last_normalised (numbers, times, ids masked
-    before hashing) speak of the last one. messages: their count. tools: what the reply asks for. response: the reply.
+    system: the system prompt. prefix: system + tools + all messages but the last. last: the last two messages, without
+    a system prompt that stands before the first one; last_role, last_length (characters), last_is_error, last_simhash
+    and last_normalised (numbers, times, ids masked before hashing) speak of the last one. messages: their count. tools: what the reply asks for. response: the reply.
     """
 
     system: str | None = None
