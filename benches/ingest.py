@@ -1,8 +1,10 @@
 """OTLP bytes -> committed row: what one span costs the collector, against the real store.
 
 The collector is a process of its own, as in production, and so is the store; this one sends the bytes that the SDK
-sends, each span with ids of its own. CPU is the collector's alone. Besides throughput flat out there is a pace: 9,600
-spans a second, the time from when a request was due to its 200. What was acknowledged is counted again in ClickHouse.
+sends, each span with ids of its own, and in one case a mix: eight of ten are the SDK's, one is OpenInference's and one
+OpenLLMetry's, with a prompt in them. `cpu_us_per_span` is the collector's CPU, `with_store_us_per_span` the store's too
+(its merges in the background included). Besides throughput flat out there is a pace: 9,600 spans a second, the time
+from when a request was due to its 200. What was acknowledged is counted again in ClickHouse.
 
 The reference is the least that could do: protobuf's own decoder on the same bytes and an insert of rows that are ready
 made, without dialects, prices, identity or merging. `ratio_to_reference` is what to compare between machines.
@@ -30,6 +32,8 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from spendwatch import otlp
 from spendwatch.calls import CostBasis, Fingerprint, LLMCall, PricedCall, Tags, TokenUsage
@@ -88,22 +92,70 @@ def a_call(number: int, now: datetime) -> LLMCall:
     )  # fmt: skip
 
 
-class Request:
-    """A body of so many spans that is new each time it is taken."""
+def other_span(number: int, now: datetime, response_id: str) -> Span:
+    """A span of another instrumentation: OpenInference's and OpenLLMetry's in turn, with a prompt of 1 KB."""
+    model, given, output = (
+        ("gpt-4o-mini", "gpt-4o")[number // 2 % 2],
+        3_000 + number % 1_000,
+        200 + number % 500,
+    )
+    if number % 2:
+        name, facts = "ChatCompletion", {
+            "openinference.span.kind": "LLM", "llm.system": "openai", "llm.provider": "openai", "llm.model_name": model,
+            "llm.token_count.prompt": given, "llm.token_count.completion": output,
+            "llm.token_count.total": given + output, "llm.token_count.prompt_details.cache_read": number % 900,
+            "session.id": f"s-{number % 500}", "user.id": f"u-{number % 300}", "output.value": "an answer " * 20,
+            "llm.input_messages.0.message.role": "user", "llm.input_messages.0.message.content": "a prompt " * 110,
+        }  # fmt: skip
+    else:
+        name, facts = "openai.chat", {
+            "llm.request.type": "chat", "gen_ai.system": "openai", "gen_ai.request.model": model,
+            "gen_ai.response.model": model, "gen_ai.response.id": response_id, "llm.is_streaming": True,
+            "gen_ai.usage.input_tokens": given, "gen_ai.usage.output_tokens": output,
+            "llm.usage.total_tokens": given + output, "gen_ai.usage.cache_read_input_tokens": number % 900,
+            "gen_ai.completion.0.content": "an answer " * 20, "gen_ai.prompt.0.content": "a prompt " * 110,
+        }  # fmt: skip
+    start = otlp.unix_nano(now - timedelta(milliseconds=number % 60_000))
+    return Span(
+        trace_id=secrets.token_bytes(16), span_id=secrets.token_bytes(8), parent_span_id=secrets.token_bytes(8),
+        name=name, kind=Span.SPAN_KIND_CLIENT, start_time_unix_nano=start, flags=1,
+        end_time_unix_nano=start + 1_500_000_000 + number * 1_000, status=Status(code=Status.STATUS_CODE_OK),
+        attributes=[KeyValue(key=key, value=_value(value)) for key, value in facts.items()],
+    )  # fmt: skip
 
-    def __init__(self, spans: int, lane: int) -> None:
+
+def _value(value: object) -> AnyValue:
+    if isinstance(value, bool):
+        return AnyValue(bool_value=value)
+    return AnyValue(int_value=value) if isinstance(value, int) else AnyValue(string_value=str(value))
+
+
+class Request:
+    """A body of so many spans that is new each time it is taken. mixed: one in five is another instrumentation's."""
+
+    def __init__(self, spans: int, lane: int, *, mixed: bool = False) -> None:
         now = datetime.now(UTC)
-        self.calls = [a_call(number, now) for number in range(spans)]
+        others = spans // 5 if mixed else 0
+        self.calls = [a_call(number, now) for number in range(spans - others)]
         self.spans = spans
-        self._body = bytearray(otlp.body(otlp.head({"service.name": "checkout"}), [otlp.record(c) for c in self.calls]))
+        replies = [f"chatcmpl-{secrets.token_hex(8)}" for _ in range(others)]
+        foreign = [other_span(number, now, reply) for number, reply in enumerate(replies)]
+        body = otlp.body(otlp.head({"service.name": "checkout"}), [otlp.record(call) for call in self.calls])
+        if foreign:
+            rest = ExportTraceServiceRequest()
+            rest.resource_spans.add().scope_spans.add(scope=InstrumentationScope(name="others"), spans=foreign)
+            body += rest.SerializeToString()
+        self._body = bytearray(body)
         self._next = lane << 40
         self._places = []
+        ids = [(bytes.fromhex(c.trace_id), bytes.fromhex(c.span_id), str(c.response_id)) for c in self.calls]
+        ids += [(one.trace_id, one.span_id, reply) for one, reply in zip(foreign, replies, strict=True)]
         at = 0
-        for call in self.calls:
-            trace = self._body.index(bytes.fromhex(call.trace_id), at)
-            span = self._body.index(bytes.fromhex(call.span_id), trace)
-            at = self._body.index(str(call.response_id).encode(), span)
-            self._places.append((trace, span, at + 15))
+        for trace_id, span_id, reply in ids:
+            trace = self._body.index(trace_id, at)
+            at = span = self._body.index(span_id, trace)
+            end = self._body.find(reply.encode(), span, span + 4_000)
+            self._places.append((trace, span, end + len(reply) - 16 if end >= 0 else None))
 
     def take(self) -> bytes:
         """The body with the next ids."""
@@ -111,7 +163,8 @@ class Request:
             self._next += 1
             struct.pack_into(">Q", self._body, trace, self._next)
             struct.pack_into(">Q", self._body, span, self._next)
-            self._body[response : response + 16] = b"%016x" % self._next
+            if response is not None:
+                self._body[response : response + 16] = b"%016x" % self._next
         return bytes(self._body)
 
 
@@ -122,16 +175,22 @@ class Collector:
     process: "subprocess.Popen[bytes]"
     port: int
     token: str
+    store: int
+    """The store's process."""
 
-    def cpu_s(self) -> float:
-        """Seconds of CPU so far, in user and system mode."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rsplit(") ", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
+    def cpu_s(self) -> tuple[float, float]:
+        """Seconds of CPU so far, in user and system mode: its own, the store's."""
+        return _cpu_s(self.process.pid), _cpu_s(self.store)
 
     def peak_mib(self) -> float:
         """The largest resident size so far."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split("VmHWM:")[1].split()[0]) / 1024
+
+
+def _cpu_s(process: int) -> float:
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(") ", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
 
 
 @dataclass
@@ -158,13 +217,15 @@ def send(collector: Collector, connection: http.client.HTTPConnection, body: byt
         sent.refused += 0 if good else spans
 
 
-def flat_out(collector: Collector, *, spans: int, connections: int, total: int, lane: int) -> dict[str, Any]:
+def flat_out(
+    collector: Collector, *, spans: int, connections: int, total: int, lane: int, mixed: bool = False
+) -> dict[str, Any]:
     """Every connection sends the next request as soon as the last one is acknowledged."""
     sent, rounds = Sent(), max(1, total // (spans * connections))
     # The bodies are made before: on two cores the sender would be the bottleneck.
     bodies: list[list[bytes]] = []
     for worker in range(connections):
-        request = Request(spans, lane + worker)
+        request = Request(spans, lane + worker, mixed=mixed)
         bodies.append([request.take() for _ in range(rounds)])
 
     def run(mine: list[bytes]) -> None:
@@ -214,13 +275,16 @@ def paced(collector: Collector, *, spans: int, connections: int, lane: int) -> d
     return _result(collector, sent, cpu, time.perf_counter() - begun) | {"spans_per_request": spans}
 
 
-def _result(collector: Collector, sent: Sent, cpu: float, wall_s: float) -> dict[str, Any]:
-    used = collector.cpu_s() - cpu
+def _result(collector: Collector, sent: Sent, cpu: tuple[float, float], wall_s: float) -> dict[str, Any]:
+    own, store = collector.cpu_s()
+    used, store_used = own - cpu[0], store - cpu[1]
     waits = sorted(sent.latencies_s)
     return {
         "spans_per_core_second": round(sent.acked / used) if used else None,
         "cpu_us_per_span": round(used / max(sent.acked, 1) * 1e6, 2),
+        "with_store_us_per_span": round((used + store_used) / max(sent.acked, 1) * 1e6, 2),
         "cores": round(used / wall_s, 3),
+        "cores_with_store": round((used + store_used) / wall_s, 3),
         "spans_per_second": round(sent.acked / wall_s),
         "ack_p50_ms": round(waits[len(waits) // 2] * 1000, 1),
         "ack_p99_ms": round(waits[min(len(waits) - 1, int(len(waits) * 0.99))] * 1000, 1),
@@ -299,13 +363,13 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _start(token: str) -> Collector:
+def _start(token: str, store: int) -> Collector:
     port = _free_port()
     process = subprocess.Popen([sys.executable, "-m", "collectors.otlp", "--port", str(port)])
     for _ in range(600):
         try:
             socket.create_connection(("127.0.0.1", port), 1).close()
-            return Collector(process, port, token)
+            return Collector(process, port, token, store)
         except OSError:
             time.sleep(0.05)
     process.kill()
@@ -328,7 +392,7 @@ def main() -> int:
 def _bench(folder: Path, store: RunningStore) -> int:
     from spendwatch.clickhouse.client import connect
 
-    collector = _start(_prepare(folder, store))
+    collector = _start(_prepare(folder, store), store.process.pid)
     try:
         gc.collect()
         gc.freeze()
@@ -336,6 +400,8 @@ def _bench(folder: Path, store: RunningStore) -> int:
         cases = {
             "flat_out_512": flat_out(collector, spans=512, connections=24, total=SPANS, lane=100),
             "flat_out_2048": flat_out(collector, spans=2048, connections=8, total=SPANS, lane=200),
+            "flat_out_8192": flat_out(collector, spans=8192, connections=3, total=SPANS, lane=400),
+            "mixed_8192": flat_out(collector, spans=8192, connections=3, total=SPANS, lane=500, mixed=True),
             "paced_512": paced(collector, spans=512, connections=16, lane=300),
         }
         peak = collector.peak_mib()
@@ -345,7 +411,7 @@ def _bench(folder: Path, store: RunningStore) -> int:
     acked = warm["acked"] + sum(case["acked"] for case in cases.values())
     with connect(store.dsn, caller="bench") as ch:
         rows, calls, priced = ch.query(
-            "check", "SELECT count(), uniqExact(response_id), countIf(list_cost IS NOT NULL) FROM llm_calls"
+            "check", "SELECT count(), uniqExact(call_id), countIf(list_cost IS NOT NULL) FROM llm_calls"
         )[0]
     least = reference(store.dsn)
     good = acked == rows == calls == priced

@@ -8,6 +8,7 @@ reading each by itself. Never here: HTTP, storing.
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 
 from collectors.otlp import call, dialects, otlp_json, protobuf
 from collectors.otlp.answers import JSON, PROTOBUF
@@ -88,7 +89,7 @@ class Reader:
                 reader=one_by_one.reader,
                 book=one_by_one.book,
                 span=spans.plain,
-                call=lambda number: one_by_one.call(spans.plain(number)),
+                call=partial(_again, spans, one_by_one.reader, one_by_one.book),
             )
             result = self.bulk.read(body, found, request)
             reading.batch.tables += result.tables
@@ -115,9 +116,11 @@ class _OneByOne:
         elif found is not None:
             reading.batch.calls.append(value(found, self.book))
 
-    def call(self, span: Span) -> PricedCall:
-        """The call of a span that makes one."""
-        found = self.reader.read(span)
-        if found is None or isinstance(found, Rejected):
-            raise TypeError(f"expected a span that makes a call, found {found}")
-        return value(found, self.book)
+
+def _again(spans: protobuf.Spans, reader: call.Reader, book: PriceBook, number: int) -> PricedCall:
+    """The call of a span that makes one. Kept with its row, so it must not hold the reading that holds the row:
+    the whole body would wait for the cycle collector, which runs rarely here."""
+    found = reader.read(spans.plain(number))
+    if found is None or isinstance(found, Rejected):
+        raise TypeError(f"expected a span that makes a call, found {found}")
+    return value(found, book)

@@ -55,7 +55,8 @@ def whole(ch: Connection, hits: Sequence[tuple[int, int]]) -> list[StoredCall]:
 def find_ids(ch: Connection, ids: Sequence[int], hours: Iterable[datetime] | None) -> list[tuple[int, int]]:
     """(call_id, the hour it started in) of those of these ids that have rows. At most MAX_IDS. Raises StoreError."""
     within = "toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} AND" if hours is not None else ""
-    parameters: dict[str, Any] = {"ids": list(ids)}
+    # As text: clickhouse-connect takes ten times as long over a list.
+    parameters: dict[str, Any] = {"ids": f"[{','.join(map(str, ids))}]"}
     if hours is not None:
         parameters["hours"] = hours_parameter(hours)
     found = ch.query(
@@ -75,7 +76,7 @@ def find_traces(ch: Connection, traces: Iterable[str], hours: Iterable[datetime]
             "find_traces",
             "SELECT DISTINCT lower(hex(trace_id)) FROM llm_calls "
             "WHERE toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} "
-            "AND trace_id IN arrayMap(id -> toFixedString(unhex(id), 16), {traces:Array(String)})",
+            "AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))",
             {"hours": within, "traces": wanted[start : start + _MAX_TRACES]},
         )
         out += [trace for (trace,) in found]

@@ -205,7 +205,7 @@ def _beside(ch: Connection, calls: Sequence[LLMCall]) -> list[StoredCall]:
         hits = ch.query(
             "find_beside",
             "SELECT DISTINCT call_id FROM llm_calls WHERE toStartOfHour(started_at) IN {hours:Array(DateTime('UTC'))} "
-            "AND trace_id IN arrayMap(id -> toFixedString(unhex(id), 16), {traces:Array(String)})",
+            "AND trace_id IN (SELECT toFixedString(unhex(arrayJoin({traces:Array(String)})), 16))",
             {"hours": hours_parameter(hours), "traces": sorted({call.trace_id for call in part})},
         )
         ids = [call for (call,) in hits]

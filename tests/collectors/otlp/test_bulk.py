@@ -124,10 +124,13 @@ def own(calls: Sequence[LLMCall], **resource: object) -> bytes:
 
 def ordinary(number: int, **facts: Any) -> LLMCall:
     """A call as the SDK sends them by the thousand."""
-    return replace(
-        WHOLE, trace_id=f"{number + 1:032x}", span_id=f"{number + 1:016x}", response_id=f"gen-{number}",
-        started_at=NOW - timedelta(seconds=number), **facts,
-    )  # fmt: skip
+    own_facts: dict[str, Any] = {
+        "trace_id": f"{number + 1:032x}",
+        "span_id": f"{number + 1:016x}",
+        "response_id": f"gen-{number}",
+        "started_at": NOW - timedelta(seconds=number),
+    }
+    return replace(WHOLE, **{**own_facts, **facts})
 
 
 def test_ordinary_spans_of_our_own_are_all_read_together() -> None:
