@@ -72,7 +72,8 @@ class Fingerprint:
 
     system: the system prompt. prefix: system + tools + all messages but the last. last: the last two messages, without
     a system prompt that stands before the first one; last_role, last_length (characters), last_is_error, last_simhash
-    and last_normalised (numbers, times, ids masked before hashing) speak of the last one. messages: their count. tools: what the reply asks for. response: the reply.
+    and last_normalised (numbers, times, ids masked before hashing) speak of the last one. messages: their count. tools:
+    what the reply asks for. response: the reply.
     """
 
     system: str | None = None
