@@ -61,7 +61,7 @@ class Command(BaseCommand):
                     self.stdout.write(f"{table.name} is empty.")
                     return
                 within = calls.window(now, settings.SPENDWATCH_RETENTION_DAYS)
-                since = max(options["since"] or there[0], within.since.replace(minute=0, second=0, microsecond=0))
+                since = max(options["since"] or there[0], there[0], within.since)
                 until = min(options["until"] or there[1] + timedelta(hours=1), there[1] + timedelta(hours=1))
                 job = load.begin(
                     f"otel_traces:{Dsn.parse(dsn).place}/{table.name}"[:500],

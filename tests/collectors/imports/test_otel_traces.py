@@ -235,6 +235,11 @@ def test_some_days_of_it_only(table: Connection, tmp_path: Path) -> None:
     day = (datetime.now(UTC) - timedelta(hours=30)).date()
     assert "imported 0 calls" in run(tmp_path, until=datetime.combine(day, datetime.min.time(), UTC))
     assert "imported 20 calls" in run(tmp_path, again=True)
+    long_ago, soon = datetime(1990, 1, 1, tzinfo=UTC), datetime(2990, 1, 1, tzinfo=UTC)
+    assert "imported 20 calls" in run(tmp_path, again=True, since=long_ago, until=soon)
+    assert "imported 0 calls" in run(
+        tmp_path, again=True, since=datetime.combine(day, datetime.min.time(), UTC) + timedelta(2)
+    )
 
 
 def test_a_table_that_is_none_is_told(table: Connection, tmp_path: Path) -> None:
