@@ -19,6 +19,13 @@ _PAD = bytes(512)
 _KEEP = np.array([(1 << 8 * n) - 1 for n in range(8)] + [2**64 - 1], np.uint64)
 """Of a word of eight bytes, the first n."""
 
+_BLOCK = 32
+_KEEP_OF_BLOCK = np.array(
+    [[_KEEP[min(max(size - at, 0), 8)] for at in range(0, _BLOCK, 8)] for size in range(_BLOCK + 1)]
+)
+"""Of four words, the first n bytes."""
+_ALL_FOUR = 0x01010101
+
 TOO_LONG = -1
 """The code of a text that an Interner does not take."""
 
@@ -32,6 +39,7 @@ class Body:
         self.octets: Bytes = np.frombuffer(padded, np.uint8)
         # A view, one word at each byte: nothing is copied.
         self._words: Words = np.ndarray((len(padded) - 7,), "<u8", padded, strides=(1,))
+        self._blocks = np.ndarray((len(padded) - _BLOCK + 1,), f"V{_BLOCK}", padded, strides=(1,))
 
     def __len__(self) -> int:
         return len(self.raw)
@@ -43,6 +51,10 @@ class Body:
     def word(self, places: Index) -> Words:
         """The eight bytes from each place on, the first one lowest."""
         return self._words[places]
+
+    def block(self, places: Index) -> Words:
+        """The 32 bytes from each place on, as four words each."""
+        return self._blocks[places].view("<u8").reshape(-1, _BLOCK // 8)
 
 
 def first_bytes(words: Words, counts: Index) -> Words:
@@ -56,14 +68,14 @@ class Interner:
     _PROBES = 3
 
     def __init__(self, *, longest: int, capacity: int, slot_bits: int = 17) -> None:
-        """longest: bytes of a text that is taken, whole words. capacity: how many are remembered."""
+        """longest: bytes of a text that is taken, whole blocks of 32. capacity: how many are remembered."""
         self.longest = longest
         self.capacity = capacity
         self._shift = np.uint64(64 - slot_bits)
         self._mask = np.uint64((1 << slot_bits) - 1)
         self._factor = np.uint64(secrets.randbits(64) | 1)
         self._seed = np.uint64(secrets.randbits(64))
-        self._words = [np.zeros(capacity, np.uint64) for _ in range(longest // 8)]
+        self._blocks = [np.zeros(capacity, f"V{_BLOCK}") for _ in range(longest // _BLOCK)]
         self._lengths = np.zeros(capacity, np.int64)
         self._slots = np.zeros(1 << slot_bits, np.int32)
         self.clear()
@@ -81,53 +93,52 @@ class Interner:
 
     def codes(self, body: Body, starts: Index, lengths: Index) -> Index:
         """The code of each text body[start:start + length]; TOO_LONG where it is too long, or new and no place left."""
+        found = np.full(len(starts), TOO_LONG, np.int64)
+        for blocks in range(1, len(self._blocks) + 1):
+            before = _BLOCK * (blocks - 1)
+            rows = np.flatnonzero((lengths <= before + _BLOCK) & ((lengths > before) | (blocks == 1)))
+            if rows.size == len(starts):
+                return self._codes_of(body, starts, lengths, blocks)
+            if rows.size:
+                found[rows] = self._codes_of(body, starts[rows], lengths[rows], blocks)
+        return found
+
+    def _codes_of(self, body: Body, starts: Index, lengths: Index, blocks: int) -> Index:
+        """The codes of texts that all take so many blocks."""
+        before = _BLOCK * (blocks - 1)
+        parts = [body.block(starts + at) for at in range(0, before, _BLOCK)]
+        parts.append(body.block(starts + before) & _KEEP_OF_BLOCK.take(lengths - before, axis=0))
         hashes = (lengths.astype(np.uint64) ^ self._seed) * self._factor
-        words: list[tuple[Index | None, Words]] = []
-        rows: Index | None = None
-        for number in range(self.longest // 8):
-            if number:
-                rows = np.flatnonzero(lengths > 8 * number)
-                if not rows.size:
-                    break
-                word = first_bytes(body.word(starts[rows] + 8 * number), lengths[rows] - 8 * number)
-                hashes[rows] = self._mixed(hashes[rows], word)
-            else:
-                word = first_bytes(body.word(starts), lengths)
-                hashes = self._mixed(hashes, word)
-            words.append((rows, word))
-        found = self._look_up(hashes, lengths, words)
-        missing = np.flatnonzero((found < 0) & (lengths <= self.longest))
+        for part in parts:
+            for word in part.T:
+                hashes = (hashes ^ (hashes >> np.uint64(29)) ^ word) * self._factor
+        found = self._look_up(hashes, lengths, parts)
+        missing = np.flatnonzero(found < 0)
         if missing.size:
             self._learn(body, starts, lengths, hashes, missing)
-            found = self._look_up(hashes, lengths, words)
-            for row in np.flatnonzero((found < 0) & (lengths <= self.longest)).tolist():
+            found = self._look_up(hashes, lengths, parts)
+            for row in np.flatnonzero(found < 0).tolist():
                 # Its places are taken by others, or there was no room for it.
                 start = int(starts[row])
                 found[row] = self._codes.get(body.raw[start : start + int(lengths[row])], TOO_LONG)
         return found
 
-    def _mixed(self, hashes: Words, word: Words) -> Words:
-        mixed = (hashes ^ word) * self._factor
-        return mixed ^ (mixed >> np.uint64(29))
-
-    def _look_up(self, hashes: Words, lengths: Index, words: list[tuple[Index | None, Words]]) -> Index:
-        found = self._probe(hashes, lengths, words, 0)
+    def _look_up(self, hashes: Words, lengths: Index, parts: list[Words]) -> Index:
+        found = self._probe(hashes, lengths, parts, 0)
         for probe in range(1, self._PROBES):
             if (found >= 0).all():
                 break
-            again = self._probe(hashes, lengths, words, probe)
+            again = self._probe(hashes, lengths, parts, probe)
             found = np.where(found >= 0, found, again)
         return found
 
-    def _probe(self, hashes: Words, lengths: Index, words: list[tuple[Index | None, Words]], probe: int) -> Index:
+    def _probe(self, hashes: Words, lengths: Index, parts: list[Words], probe: int) -> Index:
         codes = self._slots.take(self._place(hashes, probe)).astype(np.int64)
-        wrong = (codes < 0) | (self._lengths.take(codes) != lengths)
-        for (rows, word), known in zip(words, self._words, strict=False):
-            if rows is None:
-                wrong |= known.take(codes) != word
-            else:
-                wrong[rows] |= known.take(codes[rows]) != word
-        codes[wrong] = -1
+        right = (codes >= 0) & (self._lengths.take(codes) == lengths)
+        for part, known in zip(parts, self._blocks, strict=False):
+            equal = known.take(codes).view("<u8") == part.ravel()
+            right &= equal.view("<u4") == _ALL_FOUR
+        codes[~right] = -1
         return codes
 
     def _place(self, hashes: Words, probe: int) -> Index:
@@ -145,9 +156,9 @@ class Interner:
                 code = self._codes[text] = len(self.texts)
                 self.texts.append(text)
                 self._lengths[code] = len(text)
-                padded = np.frombuffer(text.ljust(self.longest, b"\0"), "<u8")
-                for known, word in zip(self._words, padded, strict=True):
-                    known[code] = word
+                padded = np.frombuffer(text.ljust(self.longest, b"\0"), f"V{_BLOCK}")
+                for known, block in zip(self._blocks, padded, strict=True):
+                    known[code] = block
             self._put(hashes[row : row + 1], code)
 
     def _put(self, hash_: Words, code: int) -> None:
