@@ -126,7 +126,8 @@ def test_calls_are_replaced_only_when_told_and_only_by_a_backup_that_is_right(
     (tmp_path / "ten.tar.figures.json").unlink()
     assert restore(other, made.path, replace=True).calls == 10
     assert {str(name) for (name,) in other.query("tables", "SHOW TABLES")} == {
-        "llm_calls", "llm_calls_generations", "llm_calls_hourly", "llm_calls_hourly_newest", "spendwatch_migrations"
+        "llm_calls", "llm_calls_daily", "llm_calls_daily_generations", "llm_calls_generations", "llm_calls_hourly",
+        "llm_calls_hourly_newest", "spendwatch_migrations",
     }  # fmt: skip
 
 
