@@ -31,6 +31,10 @@ lint: setup
 bench-outage: setup
 	@$(BIN)/python -m benches.outage $(ARGS)
 
+.PHONY: bench-memory
+bench-memory: setup
+	@$(BIN)/python -W ignore::DeprecationWarning -m benches.memory
+
 bench-overhead: setup
 	@$(BIN)/python -W ignore::DeprecationWarning -m benches.overhead $(ARGS)
 

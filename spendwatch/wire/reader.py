@@ -97,7 +97,9 @@ class Reader:
         self.tools: list[str] = []
         self.attributes: dict[str, str] = {}
         self.said: ReplyPrint | None = fingerprints.reply() if fingerprints is not None else None
-        self._document = Clipped(MAX_DOCUMENT)
+        self._parts: list[bytes] = []
+        self._large: Clipped | None = None
+        """What a document is kept in that is too large to be read whole."""
         self.read_request()
 
     # What a wire format adds.
@@ -140,7 +142,7 @@ class Reader:
         if self._splitter is not None:
             self._stream(data)
         elif self.framing is Framing.DOCUMENT:
-            self._document.add(data)
+            self._gather(data)
 
     def finish(self, complete: bool) -> Reply:
         """What the exchange said. complete False: the app left early, or the connection broke."""
@@ -202,9 +204,25 @@ class Reader:
         else:
             self.framing = Framing.OTHER
 
+    def _gather(self, data: bytes) -> None:
+        if self._size <= MAX_DOCUMENT:
+            # No copies: the app holds these pieces, too.
+            self._parts.append(data)
+            return
+        if self._large is None:
+            self._large = Clipped(MAX_DOCUMENT)
+        for part in self._parts:
+            self._large.add(part)
+        self._parts = []
+        self._large.add(data)
+
     def _finish_document(self, complete: bool) -> None:
-        clipped = self._document.clipped
-        data = self._document.take()
+        parts, self._parts = self._parts, []
+        clipped = self._large is not None and self._large.clipped
+        if self._large is not None:
+            data = self._large.take()
+        else:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
         if self.status >= 400:
             self.read_error(loads(data))
             return

@@ -205,14 +205,16 @@ def _message_before(body: bytes, opening: int, end: int) -> tuple[int, int] | No
     if body[end - 1 : end] != b"}":
         return None
     at = end
-    for _ in range(_HOPS):
+    for hop in range(_HOPS):
         at = body.rfind(b"{", opening, at)
         if at < 0:
             return None
         if body[at - 1] not in b"[, \t\r\n" or not _MESSAGE.match(body, at):
             continue
         if end - at > LARGE:
-            return (at, end) if _is_one_text(body, at, end) else None
+            # No brace between its own two: one object, however many quotes are in its texts.
+            alone = hop == 0 and _HUGE_MESSAGE.match(body, at) and body.rfind(b"}", at, end - 1) < 0
+            return (at, end) if alone or _is_one_text(body, at, end) else None
         try:
             message = msgspec.json.decode(memoryview(body)[at:end])
         except (msgspec.MsgspecError, UnicodeError, RecursionError):
@@ -234,11 +236,16 @@ def _is_one_text(body: bytes, start: int, end: int) -> bool:
         at = body.find(b'"', at + 1, end)
         if at < 0:
             return False
-        before = at
-        while body[before - 1] == 0x5C:
-            before -= 1
-        if (at - before) % 2 == 0:
+        if _is_quote(body, at):
             break
     else:
         return False
     return isinstance(loads(b'{"content":""' + body[at + 1 : end]), dict) if end - at < LARGE else False
+
+
+def _is_quote(body: bytes, at: int) -> bool:
+    """Whether a quotation mark stands here that isn't part of a text."""
+    before = at
+    while body[before - 1] == 0x5C:
+        before -= 1
+    return body[at] == 0x22 and (at - before) % 2 == 0
