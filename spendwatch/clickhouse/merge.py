@@ -126,13 +126,14 @@ def _said_by(call: LLMCall) -> dict[str, str]:
 
 
 def _merge_call(best: LLMCall, other: LLMCall, pick: _Pick) -> LLMCall:
+    if best.status is CallStatus.OK and other.status is not CallStatus.OK:
+        # What went wrong around the call is not what went wrong with it.
+        other = replace(other, error_type=best.error_type)
     facts: dict[str, Any] = {
         field.name: pick(field.name, getattr(best, field.name), getattr(other, field.name))
         for field in fields(LLMCall)
         if field.name not in _TOGETHER and field.name not in _BY_PART
     }
-    if best.status is CallStatus.OK and other.status is not CallStatus.OK:
-        facts["error_type"] = best.error_type  # What went wrong around the call is not what went wrong with it.
     # A list price stands with the version of the book it comes from.
     listing = best if best.listed_cost is not None or other.listed_cost is None else other
     if facts["reported_cost"] is not None:

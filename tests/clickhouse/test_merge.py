@@ -73,6 +73,14 @@ def test_a_settled_cost_survives_a_late_resend() -> None:
     assert merge(first, settled(first)) == merge(settled(first), first) == settled(first)
 
 
+def test_what_went_wrong_around_a_call_is_not_the_calls_error() -> None:
+    ours = replace(a_call(), call=replace(a_call().call, status=CallStatus.OK, error_type=None))
+    theirs = replace(ours.call, source="otlp:openllmetry", status=CallStatus.ERROR, error_type="timeout")
+    merged = merge(ours, replace(ours, call=theirs))
+    assert (merged.call.status, merged.call.error_type) == (CallStatus.OK, None)
+    assert merged == ours  # And nothing notes whose word an error is that the call does not have.
+
+
 def test_tags_and_attributes_are_united_by_name() -> None:
     ours = a_call(tags=Tags(team="search", extra={"run": "1"}), attributes={"a": "ours"})
     theirs = broadcast(tags=Tags(user="u", extra={"run": "2", "tier": "gold"}), attributes={"a": "theirs", "b": "2"})
